@@ -1,0 +1,146 @@
+/** What `fastify.database` is: the storage, the queue in front of the log, and the host's own statements. */
+import { doormanError } from '../errors.js'
+import type { CloseReport, Health, LogRow, SqlResult, SqlRow, SqlStatement, Storage, StorageLogger, StorageStats } from '../storage/storage.js'
+import type { Clock } from './clock.js'
+import { createRowQueue, type DropReason, type RowQueue, type RowQueueStats } from './row-queue.js'
+
+export interface DatabaseStats {
+  storage: StorageStats
+  /** By queue: `log` (requests and activity), `touches` (last use of sessions). */
+  queues: Record<string, RowQueueStats>
+  health: Health
+}
+
+/** What any queue of rows shows here. */
+export type AnyQueue = Pick<RowQueue<never>, 'flush' | 'close' | 'stats'>
+
+export interface Database {
+  readonly storage: Storage
+  /** Queue of the log's rows. */
+  readonly log: RowQueue<LogRow>
+  readonly clock: Clock
+  readonly random: () => number
+  /**
+   * Runs statements of the host in one transaction, all or none; resolves after COMMIT.
+   * @throws (rejects) DOORMAN_SQL_INVALID, DOORMAN_SQL_NOT_ALLOWED, DOORMAN_CONSTRAINT, DOORMAN_STORAGE_…
+   */
+  batch (statements: readonly SqlStatement[]): Promise<SqlResult[]>
+  /** First row, off the event loop. Sees everything acknowledged before. */
+  get (sql: string, params?: SqlStatement['params']): Promise<SqlRow | undefined>
+  all (sql: string, params?: SqlStatement['params']): Promise<SqlRow[]>
+  stats (): Promise<DatabaseStats>
+  health (): Health
+  /** Makes another plugin's queue part of flush, stats, health and close. */
+  registerQueue (name: string, queue: AnyQueue): void
+  /** Resolves when everything queued so far is committed. */
+  flush (): Promise<void>
+  /** Stores what is queued, then closes. @throws (rejects) DOORMAN_CLOSE_INCOMPLETE when the deadline passed first */
+  close (): Promise<void>
+}
+
+export interface CreateDatabaseOptions {
+  storage: Storage
+  log: StorageLogger
+  /** Names this process in the log's idempotent batches. */
+  source: string
+  queueLimit: number
+  linger: number
+  queueWait: number
+  closeTimeout: number
+  clock: Clock
+  random: () => number
+}
+
+/** Rows per batch: enough to make the transaction's cost vanish, few enough to keep it at some milliseconds. */
+const BATCH_SIZE = 500
+/** Dropped rows are reported at most this often, ms. */
+const REPORT_EVERY_MS = 60_000
+
+export function createDatabase ({ storage, log, source, queueLimit, linger, queueWait, closeTimeout, clock, random }: CreateDatabaseOptions): Database {
+  const queues = new Map<string, AnyQueue>()
+  // A batch sent again keeps its number and its time.
+  let sent = { seq: 0, at: 0 }
+  const drops = createDropReport(log, clock)
+  const rows = createRowQueue<LogRow>({
+    name: 'log',
+    limit: queueLimit,
+    batchSize: BATCH_SIZE,
+    linger,
+    wait: queueWait,
+    commit (rows, seq) {
+      if (sent.seq !== seq) sent = { seq, at: clock() }
+      return storage.appendLog({ source, ...sent, rows })
+    },
+    clock,
+    random,
+    onHealth ({ healthy, error }) {
+      if (healthy) log.info({ queue: 'log' }, 'log rows are being stored again')
+      else log.warn({ queue: 'log', err: error }, 'log rows cannot be stored at the moment: they stay queued')
+    },
+    onDrop: drops.add
+  })
+  queues.set('log', rows)
+  let closing: Promise<void> | undefined
+
+  const health = (): Health => {
+    const state = storage.health()
+    const reasons = state.status === 'ok' ? [] : [...state.reasons]
+    for (const [name, queue] of queues) {
+      if (!queue.stats().healthy) reasons.push(`rows of the queue "${name}" cannot be stored at the moment`)
+    }
+    return reasons.length === 0 ? { status: 'ok' } : { status: 'degraded', reasons }
+  }
+
+  const statement = (sql: string, params: SqlStatement['params']): SqlStatement => params === undefined ? { sql } : { sql, params }
+
+  async function shutDown (): Promise<void> {
+    const end = performance.now() + closeTimeout
+    const left = () => Math.max(0, end - performance.now())
+    const reports: CloseReport[] = await Promise.all([...queues.values()].map(queue => queue.close(left())))
+    reports.push(await storage.close(left()))
+    drops.report()
+    const notStored = reports.reduce((sum, report) => sum + report.notStored, 0)
+    if (notStored > 0) throw doormanError('DOORMAN_CLOSE_INCOMPLETE', [closeTimeout, notStored])
+  }
+
+  return {
+    storage,
+    log: rows,
+    clock,
+    random,
+    batch: statements => storage.batch(statements),
+    get: (sql, params) => storage.get(statement(sql, params)),
+    all: (sql, params) => storage.all(statement(sql, params)),
+    async stats () {
+      const stats = Object.fromEntries([...queues].map(([name, queue]) => [name, queue.stats()]))
+      return { storage: await storage.stats(), queues: stats, health: health() }
+    },
+    health,
+    registerQueue (name, queue) { queues.set(name, queue) },
+    async flush () { await Promise.all([...queues.values()].map(queue => queue.flush())) },
+    close () {
+      closing ??= shutDown()
+      return closing
+    }
+  }
+}
+
+/** Says what was dropped, once a minute at most, however much it is. */
+function createDropReport (log: StorageLogger, clock: Clock) {
+  const dropped = new Map<DropReason, number>()
+  let reportedAt = -Infinity
+  function report (): void {
+    if (dropped.size === 0) return
+    log.error({ dropped: Object.fromEntries(dropped) }, 'log rows were dropped')
+    dropped.clear()
+    reportedAt = clock()
+  }
+  return {
+    report,
+    add (reason: DropReason, rows: number): void {
+      dropped.set(reason, (dropped.get(reason) ?? 0) + rows)
+      // A clock set back must not silence it.
+      if (Math.abs(clock() - reportedAt) >= REPORT_EVERY_MS) report()
+    }
+  }
+}

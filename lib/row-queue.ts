@@ -1,0 +1,295 @@
+/**
+ * A bounded queue of rows in front of a store: rows are kept until the store says they are committed. Batches, linger,
+ * backpressure, retries with backoff and what is dropped when are decided here, for every engine alike.
+ *
+ * How it works:
+ * - Rows are collected straight into batches (a linked list of arrays of at most `batchSize`), so that pushing is one
+ *   array push and sending copies nothing. Batches leave in order, one at a time.
+ * - Group commit: while a batch is in flight the next ones fill up; when the store is free the oldest goes at once.
+ *   Only a row that finds the store free waits `linger` for company.
+ * - A batch that failed keeps its rows and its number until it succeeds: the store recognises a repetition by it.
+ * - Places (`reserve`) are taken before the work whose outcome is the row, so that a row at hand always has room.
+ *   A freed place goes to the longest waiter first; while anybody waits, nobody else finds a place.
+ */
+import { doormanError } from '../errors.js'
+import type { Clock } from './clock.js'
+import { createRetrier } from './retrier.js'
+import { newBatch, whenSettled, type RowBatch } from './row-batch.js'
+import { createWaitingLine } from './waiting-line.js'
+
+export interface RowQueueOptions<Row> {
+  /** For errors and statistics. */
+  name: string
+  /** Most rows held at once, reservations and rows in flight included. At least 1. */
+  limit: number
+  /** Most rows per batch. At least 1. */
+  batchSize: number
+  /** How long a row may wait for company, ms. 0: sent in the same turn of the event loop. */
+  linger: number
+  /** How long `waitForRoom` waits, ms. 0: not at all. */
+  wait: number
+  /**
+   * Stores a batch; resolves after COMMIT. Rejects with an error: the batch is kept and sent again after a backoff, with
+   * the same `seq`. `seq` starts at 1 and rises by one per batch. The array belongs to the queue: it must not be changed.
+   */
+  commit (rows: Row[], seq: number): Promise<unknown>
+  clock: Clock
+  /** From 0 (included) to 1 (excluded). */
+  random: () => number
+  /** Called once when commits start failing and once when they work again. Must not throw. */
+  onHealth? (state: { healthy: boolean, error?: Error }): void
+  /** Called for rows that were given up, by reason. Must not throw. */
+  onDrop? (reason: DropReason, rows: number): void
+}
+
+/** `queue-full`: no place in time. `close-deadline`: the queue closed before the row could be stored. */
+export type DropReason = 'queue-full' | 'close-deadline'
+
+/** Gauges (queued, inFlight, reserved, healthy, failingSince) and totals since creation. */
+export interface RowQueueStats {
+  /** Rows waiting to be sent. */
+  queued: number
+  /** Rows of the batch that was sent and is not committed yet, or waits to be sent again. */
+  inFlight: number
+  /** Places taken for rows to come. */
+  reserved: number
+  limit: number
+  pushed: number
+  committed: number
+  /** Batches committed. */
+  batches: number
+  /** Attempts after the first one of each batch. */
+  retries: number
+  dropped: Partial<Record<DropReason, number>>
+  healthy: boolean
+  /** Since when commits fail (ms since the epoch), null while they work. */
+  failingSince: number | null
+}
+
+export interface RowQueue<Row> {
+  /** Takes a place for a row to come. False: full, or closing. */
+  reserve (): boolean
+  /** Waits for a place, at most `wait` ms; the promise resolves to whether one was taken and never rejects. FIFO. */
+  waitForRoom (): Promise<boolean>
+  /** Gives an unused place back. Exactly one `release` or `push…` must follow each place taken. */
+  release (): void
+  /** Adds a row on a place that was reserved. After the close it is counted as dropped. */
+  push (row: Row): void
+  /**
+   * The same; resolves after the row's COMMIT. Flushes without linger. Rejects only when the queue closes without having
+   * stored it: DOORMAN_ROW_NOT_STORED. Rows of one batch share one promise.
+   */
+  pushCommitted (row: Row): Promise<void>
+  /** A place and a row in one step; false (and counted as dropped) when full or closing. For callers that cannot wait. */
+  offer (row: Row): boolean
+  /** Counts rows that were never pushed, because no place was to be had. */
+  countDropped (reason: DropReason, rows?: number): void
+  /**
+   * Resolves when everything pushed before the call is committed, however long the store takes. Rejects only when the
+   * queue closes first: DOORMAN_ROW_NOT_STORED.
+   */
+  flush (): Promise<void>
+  /**
+   * Refuses new places, stores what is queued, until the deadline (ms from now); then gives up and says how many rows
+   * were left. Places already taken count as rows to come: it waits for their `push…` or `release`, too, as long as the
+   * deadline allows. Never rejects; a second call returns the first one's promise.
+   */
+  close (deadlineMs: number): Promise<{ notStored: number }>
+  stats (): RowQueueStats
+}
+
+const YES = Promise.resolve(true)
+const NO = Promise.resolve(false)
+const DONE = Promise.resolve()
+
+/** Makes an empty queue. The caller has checked the options. */
+export function createRowQueue<Row> (options: RowQueueOptions<Row>): RowQueue<Row> {
+  const { limit, batchSize, linger, wait, commit } = options
+  const line = createWaitingLine(wait)
+  const retrier = createRetrier(options)
+
+  // The oldest waiting batch and the one that still takes rows; they may be the same.
+  let head: RowBatch<Row> = newBatch()
+  let tail = head
+  let inFlight: RowBatch<Row> | null = null
+  let seq = 0
+
+  let queued = 0
+  let reserved = 0
+  const totals = { pushed: 0, committed: 0, batches: 0 }
+  const dropped: Partial<Record<DropReason, number>> = {}
+
+  // At most one of these three is true: a row waits for company, a turn's end, or the sender is at work.
+  let lingering = false
+  let starting = false
+  let draining = false
+  let lingerTimer: NodeJS.Timeout | undefined
+
+  let closing: Promise<{ notStored: number }> | null = null
+  let finish: (() => void) | null = null
+  let closed = false
+
+  const rowsInFlight = () => inFlight === null ? 0 : inFlight.rows.length
+  const hasRoom = () => queued + rowsInFlight() + reserved < limit
+
+  // ------------------------------------------------------------ places
+
+  function reserve (): boolean {
+    if (closing !== null || !hasRoom()) return false
+    reserved++
+    return true
+  }
+
+  function waitForRoom (): Promise<boolean> {
+    if (reserve()) return YES
+    return closing !== null || wait === 0 ? NO : line.join()
+  }
+
+  function admitWaiting () {
+    while (hasRoom() && line.admit()) reserved++
+  }
+
+  function release () {
+    reserved--
+    admitWaiting()
+    finishWhenEmpty()
+  }
+
+  // ------------------------------------------------------------ rows
+
+  /** Returns the batch the row went into, or null when it came too late. */
+  function add (row: Row): RowBatch<Row> | null {
+    reserved--
+    if (closed) {
+      countDropped('close-deadline')
+      return null
+    }
+    if (tail.rows.length === batchSize) tail = tail.next = newBatch()
+    tail.rows.push(row)
+    totals.pushed++
+    queued++
+    return tail
+  }
+
+  function push (row: Row) {
+    if (add(row) !== null) schedule(linger === 0 || queued >= batchSize || closing !== null)
+  }
+
+  function pushCommitted (row: Row): Promise<void> {
+    const batch = add(row)
+    if (batch === null) return Promise.reject(doormanError('DOORMAN_ROW_NOT_STORED'))
+    schedule(true)
+    return whenSettled(batch)
+  }
+
+  function offer (row: Row): boolean {
+    if (reserve()) {
+      push(row)
+      return true
+    }
+    countDropped(closing === null ? 'queue-full' : 'close-deadline')
+    return false
+  }
+
+  function countDropped (reason: DropReason, rows = 1) {
+    dropped[reason] = (dropped[reason] ?? 0) + rows
+    options.onDrop?.(reason, rows)
+  }
+
+  function flush (): Promise<void> {
+    if (queued === 0) return inFlight === null ? DONE : whenSettled(inFlight)
+    schedule(true)
+    return whenSettled(tail)
+  }
+
+  // ------------------------------------------------------------ sending
+
+  /** Sees to it that waiting rows leave: at the end of this turn, or after the linger. A sender at work takes them anyway. */
+  function schedule (now: boolean) {
+    if (draining || starting) return
+    if (now) {
+      // Not at once: requests that end in the same turn of the event loop share a batch.
+      lingering = false
+      starting = true
+      setImmediate(drain)
+    } else if (!lingering) {
+      lingering = true
+      if (lingerTimer === undefined) lingerTimer = setTimeout(afterLinger, linger).unref()
+      else lingerTimer.refresh()
+    }
+  }
+
+  /** Does nothing where the rows have left already, in the company of one that could not wait. */
+  function afterLinger () {
+    if (lingering) drain()
+  }
+
+  async function drain () {
+    lingering = starting = false
+    draining = true
+    while (queued > 0) {
+      const batch = inFlight = head
+      head = batch.next ?? (tail = newBatch())
+      queued -= batch.rows.length
+      const number = ++seq
+      await retrier.run(() => commit(batch.rows, number))
+      if (closed) return // given up: the rows are accounted for, whatever became of them
+      inFlight = null
+      totals.committed += batch.rows.length
+      totals.batches++
+      batch.settled?.resolve()
+      admitWaiting()
+    }
+    draining = false
+    finishWhenEmpty()
+  }
+
+  // ------------------------------------------------------------ the end
+
+  function close (deadlineMs: number): Promise<{ notStored: number }> {
+    if (closing !== null) return closing
+    closing = new Promise(resolve => {
+      // The only timer that keeps the process alive: it must not end while rows are being stored.
+      const deadline = setTimeout(end, deadlineMs)
+      finish = end
+      function end () {
+        clearTimeout(deadline)
+        clearTimeout(lingerTimer)
+        finish = null
+        closed = true
+        retrier.giveUp()
+        resolve({ notStored: abandon(deadlineMs) })
+      }
+    })
+    line.dismiss()
+    retrier.hurry() // what little time is left is used for trying
+    if (queued > 0) schedule(true)
+    finishWhenEmpty()
+    return closing
+  }
+
+  /** Places still taken belong to requests still running: their rows are waited for, too. */
+  function finishWhenEmpty () {
+    if (queued === 0 && inFlight === null && reserved === 0) finish?.()
+  }
+
+  /** Gives up what is left; returns how many rows that is. */
+  function abandon (deadlineMs: number): number {
+    const notStored = queued + rowsInFlight()
+    if (notStored === 0) return 0
+    countDropped('close-deadline', notStored)
+    const error = doormanError('DOORMAN_ROW_NOT_STORED', [], doormanError('DOORMAN_CLOSE_INCOMPLETE', [deadlineMs, notStored], retrier.lastError))
+    inFlight?.settled?.reject(error)
+    for (let batch: RowBatch<Row> | null = head; batch !== null; batch = batch.next) batch.settled?.reject(error)
+    inFlight = null
+    queued = 0
+    return notStored
+  }
+
+  function stats (): RowQueueStats {
+    const { retries, failingSince } = retrier
+    return { queued, inFlight: rowsInFlight(), reserved, limit, ...totals, retries, dropped: { ...dropped }, healthy: failingSince === null, failingSince }
+  }
+
+  return { reserve, waitForRoom, release, push, pushCommitted, offer, countDropped, flush, close, stats }
+}

@@ -1,0 +1,211 @@
+/**
+ * All writing of one file: operations wait in three lanes, and whatever waits when the write lock is had goes into one transaction.
+ *
+ *   interactive  somebody waits for the answer: goes first, committed at once
+ *   bulk         batches of rows; a few per transaction, so that an interactive operation behind them waits some milliseconds only
+ *   maintenance  one operation at a time, alone in its transaction, only when the other lanes are empty
+ *
+ * The lock wait polls about once a millisecond, with jitter, from a timer: the thread's other file goes on meanwhile. SQLite's lock is no
+ * queue; constant polling gives every process the same chance, while backing off gives it to whoever came last (16 processes:
+ * p99.9 0.3 s against 5.3 s, and starved processes). An operation that waited `busyTimeout` fails with DOORMAN_STORAGE_BUSY; the others go on waiting.
+ */
+import { doormanError, type DoormanError } from '../../errors.js'
+import type { Connection } from './connection.js'
+import { encodeError, isFatalToTransaction, isLock, sqliteCode, toDoormanError } from './errors.js'
+import type { WireReply, WriterFileStats } from './protocol.js'
+
+export const LANES = ['interactive', 'bulk', 'maintenance'] as const
+export type Lane = typeof LANES[number]
+
+/** One kind of change. `run` happens within a transaction and a savepoint; it must not keep state of its own that a rollback would invalidate. */
+export interface WriteOperation {
+  lane: Lane
+  run (connection: Connection, params: never): unknown
+  /** Rows it stands for in the statistics; 1 unless given. */
+  rows? (params: never): number
+  /** Runs outside any transaction (checkpoints). Only in the maintenance lane. */
+  bare?: boolean
+}
+
+interface Waiting { id: number, operation: WriteOperation, params: never, deadline: number }
+
+export interface FileWriterOptions {
+  connection: Connection
+  busyTimeout: number
+  reply (replies: WireReply[]): void
+  /** Called after a rollback: what operations remember may not have been stored. */
+  rolledBack (): void
+  /** Rows set aside so far, for the statistics. */
+  deadLetters (): number
+  /** Milliseconds, monotonic. */
+  now (): number
+  random (): number
+}
+
+/** Bulk operations (batches of up to 500 rows) per transaction. */
+const BULK_PER_TRANSACTION = 4
+
+export class FileWriter {
+  readonly connection: Connection
+  #options: FileWriterOptions
+  #lanes: Record<Lane, Waiting[]> = { interactive: [], bulk: [], maintenance: [] }
+  #running = false
+  #lockWaitSince: number | undefined
+  #stats = { commits: 0, rows: 0, busy: {} as Record<string, number>, lockWaits: 0, lockWaitMsTotal: 0, lockWaitMsMax: 0, transactionMsMax: 0 }
+
+  constructor (options: FileWriterOptions) {
+    this.#options = options
+    this.connection = options.connection
+  }
+
+  get waiting (): number {
+    return LANES.reduce((sum, lane) => sum + this.#lanes[lane].length, 0)
+  }
+
+  submit (id: number, operation: WriteOperation, params: never): void {
+    this.#lanes[operation.lane].push({ id, operation, params, deadline: this.#options.now() + this.#options.busyTimeout })
+    if (this.#running) return
+    this.#running = true
+    // After the messages of this turn, so that they share the transaction.
+    setImmediate(this.#turn)
+  }
+
+  /** Fails everything that waits; used when closing gives up. */
+  abandon (error: DoormanError): number {
+    const left = LANES.flatMap(lane => this.#lanes[lane].splice(0))
+    this.#reject(left, error)
+    return left.length
+  }
+
+  stats (): WriterFileStats {
+    const db = this.connection.db
+    // NOOP tells the state of the WAL without copying anything or taking a lock.
+    const [wal] = db.pragma('wal_checkpoint(NOOP)') as [{ log: number, checkpointed: number }]
+    return {
+      ...this.#stats,
+      busy: { ...this.#stats.busy },
+      deadLetters: this.#options.deadLetters(),
+      walFrames: Math.max(0, wal.log),
+      walBacklog: Math.max(0, wal.log - wal.checkpointed),
+      pageCount: this.connection.number('page_count'),
+      freePages: this.connection.number('freelist_count'),
+      pageSize: this.connection.number('page_size')
+    }
+  }
+
+  #turn = (): void => {
+    if (this.waiting === 0) {
+      this.#running = false
+      this.#endLockWait()
+      return
+    }
+    const [next] = this.#lanes.maintenance
+    if (next?.operation.bare === true && this.#lanes.interactive.length + this.#lanes.bulk.length === 0) {
+      this.#lanes.maintenance.shift()
+      this.#runBare(next)
+    } else if (this.#begin()) {
+      this.#endLockWait()
+      this.#transact(this.#take())
+    } else {
+      // setTimeout is exact to about a millisecond: 1 or 2, so that processes do not poll in step.
+      setTimeout(this.#turn, this.#options.random() < 0.5 ? 1 : 2)
+      return
+    }
+    setImmediate(this.#turn)
+  }
+
+  /** False when somebody else holds the lock, or nothing could be begun; operations whose time is up are failed then. */
+  #begin (): boolean {
+    try {
+      this.connection.run('BEGIN IMMEDIATE')
+      return true
+    } catch (error) {
+      const now = this.#options.now()
+      if (isLock(error)) {
+        const code = sqliteCode(error)!
+        this.#stats.busy[code] = (this.#stats.busy[code] ?? 0) + 1
+        this.#lockWaitSince ??= now
+        this.#expire(now)
+      } else {
+        this.abandon(toDoormanError(error))
+      }
+      return false
+    }
+  }
+
+  #endLockWait (): void {
+    if (this.#lockWaitSince === undefined) return
+    const waited = this.#options.now() - this.#lockWaitSince
+    this.#lockWaitSince = undefined
+    this.#stats.lockWaits++
+    this.#stats.lockWaitMsTotal += waited
+    this.#stats.lockWaitMsMax = Math.max(this.#stats.lockWaitMsMax, waited)
+  }
+
+  #expire (now: number): void {
+    for (const lane of LANES) {
+      // Within a lane operations wait in the order of their deadlines.
+      const waiting = this.#lanes[lane]
+      const expired = waiting.findIndex(operation => operation.deadline > now)
+      const gone = waiting.splice(0, expired === -1 ? waiting.length : expired)
+      if (gone.length > 0) this.#reject(gone, doormanError('DOORMAN_STORAGE_BUSY', [this.#options.busyTimeout]))
+    }
+  }
+
+  #take (): Waiting[] {
+    const taken = [...this.#lanes.interactive.splice(0), ...this.#lanes.bulk.splice(0, BULK_PER_TRANSACTION)]
+    return taken.length > 0 ? taken : this.#lanes.maintenance.splice(0, 1)
+  }
+
+  #transact (taken: Waiting[]): void {
+    const started = this.#options.now()
+    const replies: WireReply[] = []
+    let rows = 0
+    try {
+      for (const waiting of taken) {
+        replies.push(this.#runOne(waiting))
+        rows += waiting.operation.rows?.(waiting.params) ?? 1
+      }
+      this.connection.run('COMMIT')
+    } catch (error) {
+      // What SQLite says about the transaction as a whole (no space, input/output, damage) fails everything in it.
+      if (this.connection.db.inTransaction) this.connection.run('ROLLBACK')
+      this.#options.rolledBack()
+      this.#reject(taken, toDoormanError(error))
+      return
+    }
+    this.#stats.commits++
+    this.#stats.rows += rows
+    this.#stats.transactionMsMax = Math.max(this.#stats.transactionMsMax, this.#options.now() - started)
+    this.#options.reply(replies)
+  }
+
+  /** One operation in a savepoint: its fault is its own, the others of the transaction stay. */
+  #runOne ({ id, operation, params }: Waiting): WireReply {
+    this.connection.run('SAVEPOINT operation')
+    try {
+      const value = operation.run(this.connection, params)
+      this.connection.run('RELEASE operation')
+      return { id, ok: true, value }
+    } catch (error) {
+      if (isFatalToTransaction(error)) throw error
+      this.connection.run('ROLLBACK TO operation')
+      this.connection.run('RELEASE operation')
+      this.#options.rolledBack()
+      return { id, ok: false, error: encodeError(toDoormanError(error)) }
+    }
+  }
+
+  #runBare ({ id, operation, params }: Waiting): void {
+    try {
+      this.#options.reply([{ id, ok: true, value: operation.run(this.connection, params) }])
+    } catch (error) {
+      this.#options.reply([{ id, ok: false, error: encodeError(toDoormanError(error)) }])
+    }
+  }
+
+  #reject (operations: Waiting[], error: DoormanError): void {
+    const wire = encodeError(error)
+    this.#options.reply(operations.map(({ id }) => ({ id, ok: false, error: wire })))
+  }
+}

@@ -1,0 +1,134 @@
+/** Appends to the log. Runs inside the writer's transaction. */
+import { IP_LOG_OUTCOMES, IP_SOURCES } from '../../lib/vocabulary.js'
+import type { ActivityRow, IpLogRow, LogAppendResult, LogBatch, LogRow } from '../storage.js'
+import { encodeAddress } from './address-code.js'
+import type { Connection } from './connection.js'
+import { isRowFault, sqliteCode } from './errors.js'
+import { IDS_PER_MS } from './schema-log.js'
+import { dayOf, TextDictionary, type TextKind } from './text-dictionary.js'
+
+const INSERT_ROW = `INSERT INTO ip_log_rows (id, at_offset, ip, ip_source, peer_ip, peer_port, method, path_ref, route_ref, status, duration_us,
+  user_agent_ref, referer_ref, session_ref, user_ref, request_id, outcome) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+const INSERT_ACTIVITY = 'INSERT INTO user_activity (at, user_id, session_id, action, ip, detail) VALUES (?, ?, ?, ?, ?, ?)'
+
+/** Where the row before was put. */
+interface Placed { at: number, id: number }
+const NO_ROW: Placed = { at: -1, id: -1 }
+
+/** Writes batches of log rows; keeps what the next batch can use again (texts, the last id). */
+export class LogAppender {
+  /** Rows put into dead_letters since the start. */
+  deadLetters = 0
+  #connection: Connection
+  #texts: TextDictionary
+
+  constructor (connection: Connection) {
+    this.#connection = connection
+    this.#texts = new TextDictionary(connection)
+  }
+
+  /** A batch that is stored already (its answer was lost) is recognised by source and seq, and changes nothing. */
+  append (batch: LogBatch): LogAppendResult {
+    const stored = this.#connection.get<{ seq: number }>('SELECT seq FROM log_sources WHERE source = ?', batch.source)
+    if (stored !== undefined && stored.seq >= batch.seq) return { deadLetters: 0, duplicates: 0 }
+    const result = this.#insertAll(batch.rows, batch.at)
+    this.#connection.run('INSERT INTO log_sources (source, seq, at) VALUES (?, ?, ?) ON CONFLICT (source) DO UPDATE SET seq = excluded.seq, at = excluded.at', batch.source, batch.seq, batch.at)
+    return result
+  }
+
+  /** To be called when texts may have gone: after a rollback, after an erasure. */
+  forgetTexts (): void {
+    this.#texts.forget()
+  }
+
+  /** All rows without a savepoint each, which is the usual case; when one is refused, once more, row by row. */
+  #insertAll (rows: LogRow[], now: number): LogAppendResult {
+    const db = this.#connection
+    db.run('SAVEPOINT batch')
+    try {
+      const duplicates = this.#insertRows(rows, now)
+      db.run('RELEASE batch')
+      return { deadLetters: 0, duplicates }
+    } catch (error) {
+      if (!isRowFault(error)) throw error
+      db.run('ROLLBACK TO batch')
+      this.#texts.forget()
+    }
+    const result = { deadLetters: 0, duplicates: 0 }
+    for (const row of rows) {
+      db.run('SAVEPOINT one_row')
+      try {
+        result.duplicates += this.#insertRows([row], now)
+      } catch (error) {
+        if (!isRowFault(error)) throw error
+        db.run('ROLLBACK TO one_row')
+        this.#texts.forget()
+        this.#bury(row, error, now)
+        result.deadLetters++
+        this.deadLetters++
+      }
+      db.run('RELEASE one_row')
+    }
+    db.run('RELEASE batch')
+    return result
+  }
+
+  /** @returns how many were left out as duplicates */
+  #insertRows (rows: LogRow[], now: number): number {
+    const day = dayOf(now)
+    let duplicates = 0
+    let last = NO_ROW
+    for (const row of rows) {
+      if (row.kind === 'activity') {
+        this.#insertActivity(row)
+      } else if (row.idempotencyKey !== undefined && this.#connection.run('INSERT OR IGNORE INTO ingested (key, at) VALUES (?, ?)', row.idempotencyKey, now).changes === 0) {
+        duplicates++
+      } else {
+        last = this.#insertIpLog(row, day, last)
+      }
+    }
+    return duplicates
+  }
+
+  #insertActivity (row: ActivityRow): void {
+    this.#connection.run(INSERT_ACTIVITY, row.at, row.userId, row.sessionId, row.action, row.ip, row.detail)
+  }
+
+  /** @returns time and id used, which spare the next row of the same millisecond a lookup */
+  #insertIpLog (row: IpLogRow, day: number, last: Placed): Placed {
+    const texts = this.#texts
+    const ref = (text: string | null, kind: TextKind = 'shared') => text === null ? null : texts.ref(kind, text, day)
+    const id = this.#nextId(row.at, last)
+    this.#connection.run(INSERT_ROW, id, row.at - Math.floor(id / IDS_PER_MS), encodeAddress(row.ip), IP_SOURCES.indexOf(row.ipSource), encodeAddress(row.peerIp), row.peerPort,
+      row.method, texts.ref('shared', row.path, day), ref(row.route), row.status, row.durationUs, ref(row.userAgent), ref(row.referer), ref(row.sessionId, 'session'), ref(row.userId, 'user'),
+      row.requestId, IP_LOG_OUTCOMES.indexOf(row.outcome))
+    return { at: row.at, id }
+  }
+
+  #nextId (at: number, last: Placed): number {
+    // The row before was of the same millisecond, and we hold the write lock: nobody took the next number.
+    if (last.at === at && (last.id + 1) % IDS_PER_MS !== 0) return last.id + 1
+    let from = at * IDS_PER_MS
+    let next = this.#firstFree(from)
+    while (next === null) next = this.#firstFree(from += IDS_PER_MS)
+    return next
+  }
+
+  /** The next id of the millisecond that starts with id `from`; null when it is used up. */
+  #firstFree (from: number): number | null {
+    const { id } = this.#connection.get<{ id: number | null }>('SELECT max(id) AS id FROM ip_log_rows WHERE id >= ? AND id < ?', from, from + IDS_PER_MS)!
+    if (id === null) return from
+    return id < from + IDS_PER_MS - 1 ? id + 1 : null
+  }
+
+  #bury (row: LogRow, error: unknown, now: number): void {
+    const reason = `${sqliteCode(error) ?? 'INVALID_VALUE'}: ${(error as Error).message}`
+    const userId = typeof row.userId === 'string' ? row.userId : null
+    this.#connection.run('INSERT INTO dead_letters (at, kind, user_id, reason, content) VALUES (?, ?, ?, ?, ?)', now, row.kind, userId, reason, JSON.stringify(row, printable))
+  }
+}
+
+/** A dead letter must be storable whatever the row held. */
+function printable (_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? String(value) : value
+}

@@ -1,0 +1,37 @@
+/**
+ * The lookups the main thread does itself: single rows by primary key. They run on the main thread's read-only connection, and on
+ * the reader thread's when the former met a lock (WAL recovery, at a start-up beside us).
+ */
+import type { EndReason } from '../../lib/vocabulary.js'
+import type { MaybePromise, SessionLookup } from '../storage.js'
+import type { Connection } from './connection.js'
+import { isLock, toDoormanError } from './errors.js'
+import { SESSION_COLUMNS, toSession, type SessionRow } from './session-rows.js'
+
+interface TombstoneRow { session_id: string, user_id: string, reason: EndReason, ended_at: number, grace_until: number }
+
+export function findSession (connection: Connection, tokenHash: Uint8Array, now: number): SessionLookup | null {
+  const live = connection.get<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE token_hash = ?`, tokenHash)
+  if (live !== undefined) return { state: 'live', session: toSession(live) }
+  const ended = connection.get<TombstoneRow>('SELECT session_id, user_id, reason, ended_at, grace_until FROM session_tombstones WHERE token_hash = ?', tokenHash)
+  if (ended === undefined) return null
+  if (ended.grace_until > now) {
+    const successor = connection.get<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE id = ?`, ended.session_id)
+    if (successor !== undefined) return { state: 'grace', session: toSession(successor) }
+  }
+  return { state: 'ended', sessionId: ended.session_id, userId: ended.user_id, reason: ended.reason, endedAt: ended.ended_at }
+}
+
+export function changeCounter (connection: Connection, name: string): number {
+  return connection.get<{ value: number }>('SELECT value FROM doorman_counters WHERE name = ?', name)?.value ?? 0
+}
+
+/** A lock on reading exists only while another process recovers the WAL: the reader thread waits for that, the event loop does not. */
+export function readHereOrThere<T> (here: () => T, there: () => Promise<T>): MaybePromise<T> {
+  try {
+    return here()
+  } catch (error) {
+    if (isLock(error)) return there()
+    throw toDoormanError(error)
+  }
+}

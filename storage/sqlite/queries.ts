@@ -1,0 +1,176 @@
+/** Lists and aggregates. They run in the reader thread, on read-only connections. */
+import type {
+  BlockRecord, CleanupRun, EndedSession, IpLogFilter, Page, PageParams, SeriesPoint, SessionListParams, SessionRecord, StoredActivity, StoredIpLog,
+  TopBy, TopEntry, UserExport
+} from '../storage.js'
+import type { EndReason, IpLogOutcome, IpSource } from '../../lib/vocabulary.js'
+import { encodeAddress } from './address-code.js'
+import type { Binding, Connection } from './connection.js'
+import { addressSql, AT_SQL, IDS_PER_MS, IP_LOG_COLUMNS } from './schema-log.js'
+import { SESSION_COLUMNS, toSession, type SessionRow } from './session-rows.js'
+import { findText } from './text-dictionary.js'
+
+/** Conditions joined by AND, with their values. */
+class Where {
+  readonly values: Binding[] = []
+  #terms: string[] = []
+
+  add (term: string, ...values: Binding[]): void {
+    this.#terms.push(term)
+    this.values.push(...values)
+  }
+
+  /** Adds the term when the value is given. */
+  maybe (term: string, value: Binding | undefined): void {
+    if (value !== undefined) this.add(term, value)
+  }
+
+  get sql (): string {
+    return this.#terms.length === 0 ? '' : `WHERE ${this.#terms.join(' AND ')}`
+  }
+}
+
+/** Asks for one row more than the page holds: it tells whether there is a next page. */
+function toPage<Row, Item> (rows: Row[], limit: number, map: (row: Row) => Item, key: (row: Row) => (string | number)[]): Page<Item> {
+  const items = rows.slice(0, limit)
+  return { items: items.map(map), next: rows.length > limit ? key(items.at(-1)!) : null }
+}
+
+export function getSession (connection: Connection, { id }: { id: string }): SessionRecord | null {
+  const row = connection.get<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE id = ?`, id)
+  return row === undefined ? null : toSession(row)
+}
+
+export function listSessions (connection: Connection, { userId, ip, now, idleBefore, limit, after }: SessionListParams): Page<SessionRecord> {
+  const where = new Where()
+  where.maybe('user_id = ?', userId)
+  where.maybe('last_ip = ?', ip)
+  where.add('last_active_at > ? AND expires_at > ?', idleBefore, now)
+  if (after !== undefined) where.add('(created_at, id) < (?, ?)', ...after)
+  const rows = connection.all<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions ${where.sql} ORDER BY created_at DESC, id DESC LIMIT ?`, ...where.values, limit + 1)
+  return toPage(rows, limit, toSession, row => [row.created_at, row.id])
+}
+
+/** Rows of a crowded millisecond take ids of the following ones (schema-log.ts); 10 minutes hold 600 million of them. */
+const MAX_SPILL_MS = 600_000
+
+/** Conditions of a filter, or null when it names a text that no row has. */
+function logWhere (connection: Connection, { ip, userId, sessionId, status, from, to }: IpLogFilter): Where | null {
+  const where = new Where()
+  if (from !== undefined) where.add(`r.id >= ? AND ${AT_SQL} >= ?`, from * IDS_PER_MS, from)
+  if (to !== undefined) where.add(`r.id < ? AND ${AT_SQL} < ?`, (to + MAX_SPILL_MS) * IDS_PER_MS, to)
+  if (ip !== undefined) where.add('r.ip = ?', encodeAddress(ip))
+  where.maybe('r.status = ?', status)
+  for (const [kind, text] of [['user', userId], ['session', sessionId]] as const) {
+    if (text === undefined) continue
+    const ref = findText(connection, kind, text)
+    if (ref === undefined) return null
+    where.add(`r.${kind}_ref = ?`, ref)
+  }
+  return where
+}
+
+interface IpLogRecord {
+  id: number, at: number, ip: string | null, ip_source: IpSource, peer_ip: string | null, peer_port: number | null, method: string, path: string, route: string | null
+  status: number, duration_us: number, user_agent: string | null, referer: string | null, session_id: string | null, user_id: string | null
+  request_id: string | null, outcome: IpLogOutcome
+}
+
+const toIpLog = (r: IpLogRecord): StoredIpLog => ({
+  id: r.id,
+  at: r.at,
+  ip: r.ip,
+  ipSource: r.ip_source,
+  peerIp: r.peer_ip,
+  peerPort: r.peer_port,
+  method: r.method,
+  path: r.path,
+  route: r.route,
+  status: r.status,
+  durationUs: r.duration_us,
+  userAgent: r.user_agent,
+  referer: r.referer,
+  sessionId: r.session_id,
+  userId: r.user_id,
+  requestId: r.request_id,
+  outcome: r.outcome
+})
+
+export function listIpLogs (connection: Connection, { filter, page }: { filter: IpLogFilter, page: PageParams }): Page<StoredIpLog> {
+  const where = logWhere(connection, filter)
+  if (where === null) return { items: [], next: null }
+  if (page.after !== undefined) where.add('r.id < ?', ...page.after)
+  const rows = connection.all<IpLogRecord>(`SELECT ${IP_LOG_COLUMNS} FROM ip_log_rows AS r ${where.sql} ORDER BY r.id DESC LIMIT ?`, ...where.values, page.limit + 1)
+  return toPage(rows, page.limit, toIpLog, row => [row.id])
+}
+
+const TOP_COLUMNS: Record<TopBy, { group: string, value: string }> = {
+  ip: { group: 'r.ip', value: addressSql('g.key') },
+  path: { group: 'r.path_ref', value: '(SELECT text FROM texts WHERE id = g.key)' },
+  userAgent: { group: 'r.user_agent_ref', value: '(SELECT text FROM texts WHERE id = g.key)' }
+}
+
+export function topIpLogs (connection: Connection, { by, filter, limit }: { by: TopBy, filter: IpLogFilter, limit: number }): TopEntry[] {
+  const where = logWhere(connection, filter)
+  if (where === null) return []
+  const { group, value } = TOP_COLUMNS[by]
+  return connection.all<TopEntry>(`SELECT ${value} AS value, g.count, g.errors, g.lastAt FROM (
+    SELECT ${group} AS key, count(*) AS count, sum(r.status >= 500) AS errors, max(${AT_SQL}) AS lastAt
+    FROM ip_log_rows AS r ${where.sql} GROUP BY ${group} ORDER BY count(*) DESC, ${group} LIMIT ?) AS g ORDER BY g.count DESC, value`, ...where.values, limit)
+}
+
+export function seriesIpLogs (connection: Connection, { filter, bucketMs, limit }: { filter: IpLogFilter, bucketMs: number, limit: number }): SeriesPoint[] {
+  const where = logWhere(connection, filter)
+  if (where === null) return []
+  return connection.all<SeriesPoint>(`SELECT ${AT_SQL} / CAST(? AS INTEGER) * CAST(? AS INTEGER) AS at, count(*) AS count, sum(r.status >= 500) AS errors
+    FROM ip_log_rows AS r ${where.sql} GROUP BY 1 ORDER BY 1 DESC LIMIT ?`, bucketMs, bucketMs, ...where.values, limit).reverse()
+}
+
+interface ActivityRecord { id: number, at: number, user_id: string, session_id: string | null, action: string, ip: string | null, detail: string | null }
+const toActivity = (r: ActivityRecord): StoredActivity => ({ id: r.id, at: r.at, userId: r.user_id, sessionId: r.session_id, action: r.action, ip: r.ip, detail: r.detail })
+
+export interface ActivityFilter { userId?: string, sessionId?: string, action?: string, from?: number, to?: number }
+
+export function listActivity (connection: Connection, { filter, page }: { filter: ActivityFilter, page: PageParams }): Page<StoredActivity> {
+  const where = new Where()
+  where.maybe('user_id = ?', filter.userId)
+  where.maybe('session_id = ?', filter.sessionId)
+  where.maybe('action = ?', filter.action)
+  where.maybe('at >= ?', filter.from)
+  where.maybe('at < ?', filter.to)
+  if (page.after !== undefined) where.add('(at, id) < (?, ?)', ...page.after)
+  const rows = connection.all<ActivityRecord>(`SELECT id, at, user_id, session_id, action, ip, detail FROM user_activity ${where.sql} ORDER BY at DESC, id DESC LIMIT ?`, ...where.values, page.limit + 1)
+  return toPage(rows, page.limit, toActivity, row => [row.at, row.id])
+}
+
+export function listBlocks (connection: Connection, { now }: { now: number }): BlockRecord[] {
+  return connection.all<BlockRecord>('SELECT id, cidr, until, reason, created_at AS createdAt FROM ip_blocks WHERE until IS NULL OR until > ? ORDER BY created_at, id', now)
+}
+
+interface CleanupRow { id: string, started_at: number, duration_ms: number, dry_run: number, trigger: CleanupRun['trigger'], complete: number, removed: string, freed_pages: number, error: string | null }
+const toCleanupRun = (r: CleanupRow): CleanupRun => ({
+  id: r.id,
+  startedAt: r.started_at,
+  durationMs: r.duration_ms,
+  dryRun: r.dry_run === 1,
+  trigger: r.trigger,
+  complete: r.complete === 1,
+  removed: JSON.parse(r.removed) as CleanupRun['removed'],
+  freedPages: r.freed_pages,
+  error: r.error
+})
+
+export function listCleanupRuns (connection: Connection, { limit, after }: PageParams): Page<CleanupRun> {
+  const where = new Where()
+  if (after !== undefined) where.add('(started_at, id) < (?, ?)', ...after)
+  const rows = connection.all<CleanupRow>(`SELECT * FROM cleanup_runs ${where.sql} ORDER BY started_at DESC, id DESC LIMIT ?`, ...where.values, limit + 1)
+  return toPage(rows, limit, toCleanupRun, row => [row.started_at, row.id])
+}
+
+/** What the main file holds about a user; the log's part comes from `listIpLogs` and `listActivity`. */
+export function exportSessions (connection: Connection, { userId, limit }: { userId: string, limit: number }): Pick<UserExport, 'sessions' | 'endedSessions'> {
+  const sessions = connection.all<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE user_id = ? ORDER BY created_at DESC LIMIT ?`, userId, limit)
+  const ended = connection.all<{ id: EndedSession['id'], reason: EndReason, endedAt: number }>(
+    'SELECT session_id AS id, reason, ended_at AS endedAt FROM session_tombstones WHERE user_id = ? ORDER BY ended_at DESC LIMIT ?', userId, limit)
+  return { sessions: sessions.map(toSession), endedSessions: ended }
+}

@@ -1,0 +1,61 @@
+/** The reader thread: lists, aggregates, backups and checks, on read-only connections, away from the event loop. */
+import { Connection } from './connection.js'
+import { getRow, allRows } from './host-statements.js'
+import { changeCounter, findSession } from './point-reads.js'
+import type { ThreadSettings, WireRequest } from './protocol.js'
+import { exportSessions, getSession, listActivity, listBlocks, listCleanupRuns, listIpLogs, listSessions, seriesIpLogs, topIpLogs } from './queries.js'
+import { countSweepable, sweepFile } from './retention-writes.js'
+import { SWEEP_TARGETS, type SweepTarget } from '../storage.js'
+import { answer, runThread, type Reply, type ThreadService } from './thread-shell.js'
+
+await runThread(startReader)
+
+async function startReader ({ location }: ThreadSettings, reply: Reply): Promise<ThreadService> {
+  const main = new Connection({ path: location.main, role: 'reader', file: 'main' })
+  const log = new Connection({ path: location.log, role: 'reader', file: 'log' })
+  const files = { main, log }
+
+  const onMain = (query: (connection: Connection, params: never) => unknown) => (params: unknown) => query(main, params as never)
+  const onLog = (query: (connection: Connection, params: never) => unknown) => (params: unknown) => query(log, params as never)
+  const queries: Record<string, (params: unknown) => unknown> = {
+    getSession: onMain(getSession),
+    listSessions: onMain(listSessions),
+    listBlocks: onMain(listBlocks),
+    listCleanupRuns: onMain(listCleanupRuns),
+    exportSessions: onMain(exportSessions),
+    findSession: onMain((connection, { tokenHash, now }: { tokenHash: Uint8Array, now: number }) => findSession(connection, tokenHash, now)),
+    changeCounter: onMain((connection, { name }: { name: string }) => changeCounter(connection, name)),
+    getRow: onMain(getRow),
+    allRows: onMain(allRows),
+    listIpLogs: onLog(listIpLogs),
+    topIpLogs: onLog(topIpLogs),
+    seriesIpLogs: onLog(seriesIpLogs),
+    listActivity: onLog(listActivity),
+    countSweepable: params => {
+      const cutoffs = params as Record<SweepTarget, number>
+      return Object.fromEntries(SWEEP_TARGETS.map(target => [target, countSweepable(files[sweepFile(target)], target, cutoffs)]))
+    },
+    backup: params => {
+      const paths = params as Record<'main' | 'log', string>
+      // VACUUM INTO reads one snapshot, whatever is written meanwhile; the driver's backup() starts anew with every foreign commit.
+      main.run('VACUUM INTO ?', paths.main)
+      log.run('VACUUM INTO ?', paths.log)
+      return Object.values(paths)
+    },
+    check: () => [main, log].flatMap(({ db, path }) => {
+      const findings = db.pragma('integrity_check') as { integrity_check: string }[]
+      return findings.map(finding => finding.integrity_check).filter(text => text !== 'ok').map(text => `${path}: ${text}`)
+    }),
+    connections: () => [main.report(), log.report()]
+  }
+
+  return {
+    handle ({ id, name, params }: WireRequest) {
+      answer(reply, id, () => queries[name]!(params))
+    },
+    async stop () {
+      main.close()
+      log.close()
+    }
+  }
+}

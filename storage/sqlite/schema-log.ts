@@ -1,0 +1,115 @@
+/**
+ * Schema of the log file: append-only rows, stored densely, with views under the names of the contract.
+ *
+ * - A row's id is its time: `at * 1024 + n`. So the primary key is also the index by time: no column and no index for it, retention
+ *   is one range of the key, and pages fill completely. Should one millisecond hold more than 1024 rows, the surplus takes ids of the
+ *   following ones, and `at_offset` (no bytes while it is 0) keeps the time exact.
+ * - An IPv4 address is its 32-bit integer (4 bytes), everything else text.
+ * - Texts that repeat (paths, routes, user agents, referers, users, sessions) are stored once in `texts` and referenced.
+ */
+import { IP_LOG_OUTCOMES, IP_SOURCES } from '../../lib/vocabulary.js'
+import type { Migration } from './migrate.js'
+
+/** Ids per millisecond: 2^53 is reached in the year 2248. */
+export const IDS_PER_MS = 1024
+
+const words = (column: string, list: readonly string[]) => `CASE ${column} ${list.map((word, i) => `WHEN ${i} THEN '${word}'`).join(' ')} END`
+
+/** SQL for the text of an address column. */
+export const addressSql = (column: string) =>
+  `CASE typeof(${column}) WHEN 'integer' THEN format('%d.%d.%d.%d', (${column} >> 24) & 255, (${column} >> 16) & 255, (${column} >> 8) & 255, ${column} & 255) ELSE ${column} END`
+
+/** SQL for the time of a row. */
+export const AT_SQL = '(r.id / 1024 + r.at_offset)'
+
+/** The columns of the contract, from `ip_log_rows AS r`. */
+export const IP_LOG_COLUMNS = `r.id, ${AT_SQL} AS at, ${addressSql('r.ip')} AS ip, ${words('r.ip_source', IP_SOURCES)} AS ip_source,
+  ${addressSql('r.peer_ip')} AS peer_ip, r.peer_port, r.method,
+  (SELECT text FROM texts WHERE id = r.path_ref) AS path,
+  (SELECT text FROM texts WHERE id = r.route_ref) AS route,
+  r.status, r.duration_us,
+  (SELECT text FROM texts WHERE id = r.user_agent_ref) AS user_agent,
+  (SELECT text FROM texts WHERE id = r.referer_ref) AS referer,
+  (SELECT text FROM texts WHERE id = r.session_ref) AS session_id,
+  (SELECT text FROM texts WHERE id = r.user_ref) AS user_id,
+  r.request_id, ${words('r.outcome', IP_LOG_OUTCOMES)} AS outcome`
+
+export const logMigrations: readonly Migration[] = [{
+  name: 'request log, activity',
+  sql: `
+CREATE TABLE ip_log_rows (
+  id INTEGER PRIMARY KEY,
+  at_offset INTEGER NOT NULL DEFAULT 0,
+  ip ANY,
+  ip_source INTEGER NOT NULL,
+  peer_ip ANY,
+  peer_port INTEGER,
+  method TEXT NOT NULL CHECK (length(method) <= 64),
+  path_ref INTEGER NOT NULL,
+  route_ref INTEGER,
+  status INTEGER NOT NULL CHECK (status BETWEEN 0 AND 999),
+  duration_us INTEGER NOT NULL CHECK (duration_us >= 0),
+  user_agent_ref INTEGER,
+  referer_ref INTEGER,
+  session_ref INTEGER,
+  user_ref INTEGER,
+  request_id TEXT,
+  outcome INTEGER NOT NULL
+) STRICT;
+CREATE INDEX ip_log_rows_by_ip ON ip_log_rows (ip);
+CREATE INDEX ip_log_rows_by_user ON ip_log_rows (user_ref) WHERE user_ref IS NOT NULL;
+CREATE INDEX ip_log_rows_by_session ON ip_log_rows (session_ref) WHERE session_ref IS NOT NULL;
+
+-- last_day: the last day (since the epoch) on which a row referred to it; the sweep removes what no row can refer to any more.
+-- kind: 0 anything, 1 a user, 2 a session: those are erased with the user, so they are not shared with other columns.
+-- hash: 48 bits of SHA-256, so that the index need not hold the texts a second time.
+CREATE TABLE texts (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind INTEGER NOT NULL,
+  hash INTEGER NOT NULL,
+  last_day INTEGER NOT NULL,
+  text TEXT NOT NULL
+) STRICT;
+CREATE INDEX texts_by_hash ON texts (hash);
+CREATE INDEX texts_by_day ON texts (last_day);
+
+CREATE VIEW ip_logs AS SELECT ${IP_LOG_COLUMNS} FROM ip_log_rows AS r;
+
+CREATE TABLE user_activity (
+  id INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  user_id TEXT NOT NULL,
+  session_id TEXT,
+  action TEXT NOT NULL,
+  ip TEXT,
+  detail TEXT CHECK (detail IS NULL OR json_valid(detail))
+) STRICT;
+CREATE INDEX user_activity_by_user ON user_activity (user_id, at);
+CREATE INDEX user_activity_by_time ON user_activity (at);
+
+-- Rows that a constraint refused, with the reason, instead of the batch around them.
+CREATE TABLE dead_letters (
+  id INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  kind TEXT NOT NULL,
+  user_id TEXT,
+  reason TEXT NOT NULL,
+  content TEXT NOT NULL
+) STRICT;
+CREATE INDEX dead_letters_by_time ON dead_letters (at);
+
+-- Last batch stored per process: a batch sent again after a lost answer is recognised.
+CREATE TABLE log_sources (
+  source TEXT NOT NULL PRIMARY KEY,
+  seq INTEGER NOT NULL,
+  at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Idempotency keys of rows reported by other services.
+CREATE TABLE ingested (
+  key TEXT NOT NULL PRIMARY KEY,
+  at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX ingested_by_time ON ingested (at);
+`
+}]

@@ -1,0 +1,66 @@
+/** Every change the writer thread can be asked for: its file, its lane, its function. The names are the wire protocol. */
+import type { LogBatch, SessionTouch, SweepParams } from '../storage.js'
+import type { Connection, FileName } from './connection.js'
+import type { WriteOperation } from './file-writer.js'
+import { runBatch } from './host-statements.js'
+import type { LogAppender } from './log-writes.js'
+import { acquireLease, addBlock, addCleanupRun, eraseLog, eraseSessions, maintain, releaseLease, removeBlock, sweep } from './retention-writes.js'
+import { createSession, endSessions, rotateSession, touchSessions, updateSessionData } from './session-writes.js'
+
+const interactive = (run: WriteOperation['run']): WriteOperation => ({ lane: 'interactive', run })
+const maintenance = (run: WriteOperation['run']): WriteOperation => ({ lane: 'maintenance', run })
+
+/** A checkpoint that also cuts the WAL, without waiting for anybody (timeout 0): true when nothing of it is left. */
+const scrub: WriteOperation = {
+  lane: 'maintenance',
+  bare: true,
+  run: (connection: Connection) => (connection.db.pragma('wal_checkpoint(TRUNCATE)') as [{ busy: number }])[0].busy === 0
+}
+
+/** Freed bytes are overwritten, for the time of an erasure only: it costs a write per freed page. */
+const erasing = (erase: (connection: Connection, params: never) => unknown): WriteOperation => maintenance((connection, params) => {
+  connection.db.pragma('secure_delete = ON')
+  try {
+    return erase(connection, params)
+  } finally {
+    connection.db.pragma('secure_delete = OFF')
+  }
+})
+
+export type OperationTable = Readonly<Record<string, WriteOperation>>
+
+export function mainOperations (): OperationTable {
+  return {
+    createSession: interactive(createSession),
+    rotateSession: interactive(rotateSession),
+    updateSessionData: interactive(updateSessionData),
+    endSessions: interactive(endSessions),
+    addBlock: interactive(addBlock),
+    removeBlock: interactive(removeBlock),
+    acquireLease: interactive(acquireLease),
+    releaseLease: interactive(releaseLease),
+    addCleanupRun: interactive(addCleanupRun),
+    batch: interactive(runBatch),
+    touchSessions: { lane: 'bulk', run: touchSessions, rows: (touches: SessionTouch[]) => touches.length },
+    sweep: maintenance(sweep),
+    maintain: maintenance(maintain),
+    eraseSessions: erasing(eraseSessions),
+    scrub
+  }
+}
+
+export function logOperations (appender: LogAppender): OperationTable {
+  return {
+    appendLog: { lane: 'bulk', run: (_connection, batch: LogBatch) => appender.append(batch), rows: (batch: LogBatch) => batch.rows.length },
+    sweepLog: maintenance((connection: Connection, params: SweepParams) => sweep(connection, params)),
+    maintainLog: maintenance(maintain),
+    eraseLog: erasing((connection, params) => {
+      appender.forgetTexts()
+      return eraseLog(connection, params)
+    }),
+    scrubLog: scrub
+  }
+}
+
+/** Name of an operation that exists for both files. */
+export const operationName = (name: 'sweep' | 'maintain' | 'scrub', file: FileName): string => file === 'main' ? name : `${name}Log`

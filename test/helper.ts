@@ -1,0 +1,36 @@
+/** Shared by the tests: temporary databases, a logger that remembers, and waiting for conditions. */
+import type { Test } from 'tap'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openStorage } from '../storage/open.js'
+import type { Storage, StorageLogger, StorageOptions } from '../storage/storage.js'
+
+/** Path of a database file in a fresh directory that goes with the test. */
+export function tempFile (t: Test, name = 'doorman.db'): string {
+  return join(t.testdir(), name)
+}
+
+export interface LogLine { level: keyof StorageLogger, fields: Record<string, unknown>, message: string }
+
+/** A logger that keeps its lines. */
+export function recordingLogger (): StorageLogger & { lines: LogLine[] } {
+  const lines: LogLine[] = []
+  const at = (level: keyof StorageLogger) => (fields: object, message: string) => { lines.push({ level, fields: fields as Record<string, unknown>, message }) }
+  return { lines, info: at('info'), warn: at('warn'), error: at('error'), fatal: at('fatal') }
+}
+
+/** Opens a SQLite storage that the test closes. */
+export async function openSqliteStorage (t: Test, file = tempFile(t), options: Partial<StorageOptions> = {}): Promise<Storage> {
+  const storage = await openStorage({ url: `file:${file}`, logUrl: null, busyTimeout: 5000, maxPending: 1000, log: recordingLogger(), ...options })
+  t.teardown(() => storage.close(1000))
+  return storage
+}
+
+/** Waits until a condition holds; fails after a generous time, so that a test hangs no longer than it must. */
+export async function until (condition: () => boolean | Promise<boolean>, what = 'the condition', limitMs = 20_000): Promise<void> {
+  const end = performance.now() + limitMs
+  while (!await condition()) {
+    if (performance.now() > end) throw new Error(`waited ${limitMs} ms for ${what}`)
+    await sleep(2)
+  }
+}

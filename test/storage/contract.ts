@@ -1,0 +1,527 @@
+/** What every engine must do: one suite, run for each. An engine's own tests hold only what it alone has. */
+import type { Test } from 'tap'
+import { createHash, randomUUID } from 'node:crypto'
+import type { ActivityRow, CleanupRun, IpLogRow, LogRow, SessionCreateParams, SessionRecord, Storage, SweepTarget } from '../../storage/storage.js'
+import { SWEEP_TARGETS } from '../../storage/storage.js'
+
+/** Opens a fresh, empty database for one test and closes it when the test ends. */
+export type OpenFresh = (t: Test) => Promise<Storage>
+
+export const NOW = Date.UTC(2026, 10, 23, 12)
+export const HOUR = 3_600_000
+export const DAY = 24 * HOUR
+
+let counter = 0
+export const hashOf = (text: string) => createHash('sha256').update(text).digest()
+
+export function session (overrides: Partial<SessionRecord> = {}): SessionRecord {
+  return {
+    id: `s_${++counter}`,
+    userId: 'ada',
+    createdAt: NOW,
+    lastActiveAt: NOW,
+    authenticatedAt: NOW,
+    rotatedAt: NOW,
+    expiresAt: NOW + 30 * DAY,
+    ip: '192.0.2.1',
+    lastIp: '192.0.2.1',
+    userAgent: 'UA/1',
+    lastUserAgent: 'UA/1',
+    device: 'Firefox on Linux',
+    flagged: false,
+    data: '{"theme":"dark"}',
+    ...overrides
+  }
+}
+
+export function create (storage: Storage, overrides: Partial<SessionRecord> = {}, rest: Partial<SessionCreateParams> = {}) {
+  const record = session(overrides)
+  const tokenHash = hashOf(record.id)
+  return storage.createSession({ tokenHash, session: record, limit: null, now: NOW, idleBefore: NOW - DAY, ...rest }).then(result => ({ record, tokenHash, result }))
+}
+
+export function ipRow (overrides: Partial<IpLogRow> = {}): IpLogRow {
+  return {
+    kind: 'ip',
+    at: NOW,
+    ip: '203.0.113.7',
+    ipSource: 'socket',
+    peerIp: null,
+    peerPort: 50_000,
+    method: 'GET',
+    path: '/hello',
+    route: '/:name',
+    status: 200,
+    durationUs: 1234,
+    userAgent: 'curl/8',
+    referer: 'https://example.org',
+    sessionId: null,
+    userId: null,
+    requestId: 'req-1',
+    outcome: 'replied',
+    ...overrides
+  }
+}
+
+export function activityRow (overrides: Partial<ActivityRow> = {}): ActivityRow {
+  return { kind: 'activity', at: NOW, userId: 'ada', sessionId: null, action: 'login', ip: '192.0.2.1', detail: null, ...overrides }
+}
+
+/** Appends rows as one batch of a source of their own. */
+export function append (storage: Storage, rows: LogRow[], source: string = randomUUID(), seq = 1) {
+  return storage.appendLog({ source, seq, at: NOW, rows })
+}
+
+const stored = ({ kind, idempotencyKey, ...row }: IpLogRow) => row
+const withoutId = <T extends { id: number }>({ id, ...row }: T) => row
+
+export function storageContract (t: Test, open: OpenFresh): void {
+  t.test('sessions: create, find by token, get by id', async t => {
+    const storage = await open(t)
+    const { record, tokenHash, result } = await create(storage)
+    t.same(result, { created: true, evicted: [] })
+    t.same(await storage.findSession(tokenHash, NOW), { state: 'live', session: record })
+    t.same(await storage.getSession(record.id), record)
+    t.equal(await storage.findSession(hashOf('other'), NOW), null)
+    t.equal(await storage.getSession('other'), null)
+    const sparse = await create(storage, { ip: null, lastIp: null, userAgent: null, lastUserAgent: null, device: null, flagged: true, data: '{}' })
+    t.same(await storage.getSession(sparse.record.id), sparse.record)
+  })
+
+  t.test('sessions: the same token or id twice is refused and changes nothing', async t => {
+    const storage = await open(t)
+    const { record, tokenHash } = await create(storage)
+    await t.rejects(create(storage, { id: record.id }), { code: 'DOORMAN_CONSTRAINT' })
+    await t.rejects(create(storage, {}, { tokenHash }), { code: 'DOORMAN_CONSTRAINT' })
+    await t.rejects(create(storage, {}, { tokenHash: Buffer.alloc(3) }), { code: 'DOORMAN_CONSTRAINT' })
+    t.equal((await storage.listSessions({ now: NOW, idleBefore: 0, limit: 10 })).items.length, 1)
+  })
+
+  t.test('sessions: a failing creation does not disturb those beside it', async t => {
+    const storage = await open(t)
+    const { record } = await create(storage)
+    const settled = await Promise.allSettled([create(storage), create(storage, { id: record.id }), create(storage)])
+    t.same(settled.map(s => s.status), ['fulfilled', 'rejected', 'fulfilled'])
+    t.equal((await storage.listSessions({ now: NOW, idleBefore: 0, limit: 10 })).items.length, 3)
+  })
+
+  for (const policy of ['evict-oldest', 'evict-idle', 'reject'] as const) {
+    t.test(`sessions: limit with ${policy}, exact under parallel logins`, async t => {
+      const storage = await open(t)
+      const limit = { max: 3, policy }
+      const oldest = await create(storage, { createdAt: NOW - 50, lastActiveAt: NOW - 10 }, { limit })
+      const idlest = await create(storage, { createdAt: NOW - 40, lastActiveAt: NOW - 30 }, { limit })
+      await create(storage, { createdAt: NOW - 30, lastActiveAt: NOW - 5 }, { limit })
+      // These do not count: idle, expired, another user's.
+      await create(storage, { lastActiveAt: NOW - DAY - 1 })
+      await create(storage, { expiresAt: NOW })
+      await create(storage, { userId: 'bob' })
+      const fourth = await create(storage, {}, { limit })
+      if (policy === 'reject') {
+        t.same(fourth.result, { created: false, live: 3 })
+      } else {
+        const victim = policy === 'evict-oldest' ? oldest : idlest
+        t.same(fourth.result, { created: true, evicted: [{ id: victim.record.id, userId: 'ada', reason: 'limit' }] })
+        t.match(await storage.findSession(victim.tokenHash, NOW), { state: 'ended', reason: 'limit', endedAt: NOW, sessionId: victim.record.id, userId: 'ada' })
+      }
+      await Promise.all(Array.from({ length: 20 }, () => create(storage, {}, { limit })))
+      const live = await storage.listSessions({ userId: 'ada', now: NOW, idleBefore: NOW - DAY, limit: 100 })
+      t.equal(live.items.length, 3)
+    })
+  }
+
+  t.test('sessions: rotation is conditional, and the old token knows why it is dead', async t => {
+    const storage = await open(t)
+    const { record, tokenHash } = await create(storage)
+    const tokens = Array.from({ length: 20 }, (_, i) => hashOf(`new ${i}`))
+    const at = NOW + 1000
+    const won = await Promise.all(tokens.map(toHash => storage.rotateSession({ sessionId: record.id, fromHash: tokenHash, toHash, now: at, graceUntil: at + 500, reauthenticated: null })))
+    t.equal(won.filter(Boolean).length, 1, 'one of twenty parallel rotations wins')
+    const current = tokens[won.indexOf(true)]!
+    const rotated = { ...record, rotatedAt: at, lastActiveAt: at }
+    t.same(await storage.findSession(current, at), { state: 'live', session: rotated })
+    t.same(await storage.findSession(tokenHash, at + 499), { state: 'grace', session: rotated })
+    t.same(await storage.findSession(tokenHash, at + 500), { state: 'ended', sessionId: record.id, userId: 'ada', reason: 'rotated', endedAt: at })
+    const again = { sessionId: record.id, fromHash: current, toHash: hashOf('last'), now: at + 1, graceUntil: at + 1, reauthenticated: { expiresAt: at + DAY } }
+    t.equal(await storage.rotateSession({ ...again, sessionId: 'another session' }), false)
+    t.equal(await storage.rotateSession(again), true)
+    t.match(await storage.findSession(hashOf('last'), at + 1), { state: 'live', session: { authenticatedAt: at + 1, expiresAt: at + DAY } })
+    t.match(await storage.findSession(current, at + 1), { state: 'ended', reason: 'rotated' }, 'no grace: dead at once')
+    await storage.endSessions({ id: record.id }, 'revoked', at + 2)
+    t.match(await storage.findSession(tokenHash, at + 2), { state: 'ended', reason: 'rotated' }, 'grace does not outlive the session')
+  })
+
+  t.test('sessions: a rotation without grace ends the grace of earlier tokens', async t => {
+    const storage = await open(t)
+    const { record, tokenHash } = await create(storage)
+    const rotate = (from: Buffer, to: string, graceUntil: number) => storage.rotateSession({ sessionId: record.id, fromHash: from, toHash: hashOf(to), now: NOW, graceUntil, reauthenticated: null })
+    await rotate(tokenHash, 'b', NOW + 1000)
+    await rotate(hashOf('b'), 'c', NOW + 1000)
+    t.match([await storage.findSession(tokenHash, NOW), await storage.findSession(hashOf('b'), NOW)], [{ state: 'grace' }, { state: 'grace' }])
+    await rotate(hashOf('c'), 'd', NOW)
+    for (const old of [tokenHash, hashOf('b'), hashOf('c')]) t.match(await storage.findSession(old, NOW), { state: 'ended', reason: 'rotated' })
+  })
+
+  t.test('sessions: data', async t => {
+    const storage = await open(t)
+    const { record } = await create(storage)
+    t.equal(await storage.updateSessionData(record.id, '{"n":1}'), true)
+    t.equal((await storage.getSession(record.id))?.data, '{"n":1}')
+    t.equal(await storage.updateSessionData('nobody', '{}'), false)
+    await t.rejects(storage.updateSessionData(record.id, 'no json'), { code: 'DOORMAN_CONSTRAINT' })
+  })
+
+  t.test('sessions: touches are maxima, so late ones do no harm', async t => {
+    const storage = await open(t)
+    const { record } = await create(storage)
+    const touch = { sessionId: record.id, at: NOW + 100, ip: '198.51.100.9', userAgent: 'UA/2', flagged: false }
+    await storage.touchSessions([touch, { ...touch, at: NOW + 50, ip: '198.51.100.1', userAgent: 'UA/0' }, { ...touch, sessionId: 'gone' }])
+    t.match(await storage.getSession(record.id), { lastActiveAt: NOW + 100, lastIp: '198.51.100.9', lastUserAgent: 'UA/2', ip: record.ip, flagged: false })
+    await storage.touchSessions([{ ...touch, at: NOW + 200, ip: null, userAgent: null, flagged: true }])
+    t.match(await storage.getSession(record.id), { lastActiveAt: NOW + 200, lastIp: '198.51.100.9', lastUserAgent: 'UA/2', flagged: true })
+    await storage.touchSessions([{ ...touch, at: NOW + 300 }])
+    t.match(await storage.getSession(record.id), { flagged: true }, 'a flag stays')
+  })
+
+  t.test('sessions: ending one, a user\'s, all but one, all', async t => {
+    const storage = await open(t)
+    const [a, b, c, other] = await Promise.all([create(storage), create(storage), create(storage), create(storage, { userId: 'bob' })])
+    t.same(await storage.endSessions({ id: a.record.id, userId: 'bob' }, 'revoked', NOW), [], 'not that user\'s')
+    t.same(await storage.endSessions({ id: a.record.id, userId: 'ada' }, 'revoked', NOW + 5), [{ id: a.record.id, userId: 'ada', reason: 'revoked' }])
+    t.same(await storage.endSessions({ id: a.record.id }, 'revoked', NOW + 6), [], 'only once')
+    t.same(await storage.findSession(a.tokenHash, NOW + 6), { state: 'ended', sessionId: a.record.id, userId: 'ada', reason: 'revoked', endedAt: NOW + 5 })
+    t.equal(await storage.getSession(a.record.id), null)
+    t.match(await storage.endSessions({ userId: 'ada', exceptId: c.record.id }, 'revoked', NOW), [{ id: b.record.id }])
+    t.match(await storage.endSessions({ userId: 'ada' }, 'client-changed', NOW), [{ id: c.record.id, reason: 'client-changed' }])
+    t.match(await storage.endSessions({ all: true }, 'revoked', NOW), [{ id: other.record.id, userId: 'bob' }])
+  })
+
+  t.test('sessions: lists, newest first, page by page, only live ones', async t => {
+    const storage = await open(t)
+    for (let i = 0; i < 5; i++) await create(storage, { id: `page_${i}`, createdAt: NOW + (i >> 1) })
+    await create(storage, { userId: 'bob', lastIp: '198.51.100.77' })
+    await create(storage, { lastActiveAt: NOW - DAY })
+    await create(storage, { expiresAt: NOW })
+    const live = { now: NOW, idleBefore: NOW - DAY }
+    const ids: string[] = []
+    let after: readonly (string | number)[] | undefined
+    let pages = 0
+    do {
+      const page = await storage.listSessions({ ...live, userId: 'ada', limit: 2, ...(after === undefined ? {} : { after }) })
+      ids.push(...page.items.map(item => item.id))
+      after = page.next ?? undefined
+      pages++
+    } while (after !== undefined)
+    t.same(ids, ['page_4', 'page_3', 'page_2', 'page_1', 'page_0'])
+    t.equal(pages, 3)
+    t.match(await storage.listSessions({ ...live, ip: '198.51.100.77', limit: 10 }), { items: [{ userId: 'bob' }], next: null })
+    t.equal((await storage.listSessions({ ...live, limit: 100 })).items.length, 6)
+  })
+
+  t.test('the log: rows come back as they went in', async t => {
+    const storage = await open(t)
+    const rows = [
+      ipRow(),
+      ipRow({ ip: '255.255.255.254', peerIp: '127.0.0.1', ipSource: 'forwarded', sessionId: 's_1', userId: 'ada', outcome: 'aborted', status: 0 }),
+      ipRow({ ip: '2001:db8::1', peerIp: '::1', ipSource: 'reported', outcome: 'reported' }),
+      ipRow({ ip: null, ipSource: 'rejected', peerPort: null, route: null, userAgent: null, referer: null, requestId: null, outcome: 'refused', status: 400 }),
+      ipRow({ ip: '0.0.0.0', ipSource: 'none', at: NOW + 1, path: '/Ünïcode/😀', outcome: 'blocked' }),
+      ipRow({ ip: 'h_AAAABBBBCCCCDDDD', outcome: 'timeout', at: NOW + 2 }),
+      ipRow({ outcome: 'error', status: 500, at: NOW + 3, durationUs: 90_000_000 })
+    ]
+    t.same(await append(storage, rows), { deadLetters: 0, duplicates: 0 })
+    const page = await storage.listIpLogs({}, { limit: 100 })
+    t.same(page.items.map(withoutId).reverse(), rows.map(stored))
+    t.equal(new Set(page.items.map(item => item.id)).size, rows.length)
+  })
+
+  t.test('the log: more rows in one millisecond than a millisecond has ids', async t => {
+    const storage = await open(t)
+    const source = randomUUID()
+    for (let seq = 1; seq <= 5; seq++) await append(storage, Array.from({ length: 500 }, (_, i) => ipRow({ requestId: `${seq}-${i}` })), source, seq)
+    await append(storage, [ipRow({ at: NOW + 1, requestId: 'next' }), ipRow({ at: NOW, requestId: 'again' })])
+    const items = []
+    for (let after: readonly (string | number)[] | undefined; ;) {
+      const page = await storage.listIpLogs({ from: NOW, to: NOW + 1 }, { limit: 400, ...(after === undefined ? {} : { after }) })
+      items.push(...page.items)
+      if (page.next === null) break
+      after = page.next
+    }
+    t.equal(items.length, 2501, 'every row, each with its exact time')
+    t.ok(items.every(item => item.at === NOW))
+    t.equal(new Set(items.map(item => item.requestId)).size, 2501)
+    t.match(await storage.listIpLogs({ from: NOW + 1 }, { limit: 10 }), { items: [{ requestId: 'next', at: NOW + 1 }] })
+  })
+
+  t.test('the log: a batch sent again is stored once', async t => {
+    const storage = await open(t)
+    const batch = { source: 'p1', seq: 7, at: NOW, rows: [ipRow(), activityRow()] }
+    await Promise.all([storage.appendLog(batch), storage.appendLog(batch)])
+    await storage.appendLog({ ...batch, seq: 6 })
+    await storage.appendLog({ ...batch, source: 'p2' })
+    t.equal((await storage.listIpLogs({}, { limit: 10 })).items.length, 2)
+    t.equal((await storage.listActivity({}, { limit: 10 })).items.length, 2)
+  })
+
+  t.test('the log: rows with an idempotency key are stored once', async t => {
+    const storage = await open(t)
+    t.same(await append(storage, [ipRow({ idempotencyKey: 'k1' }), ipRow({ idempotencyKey: 'k2' }), ipRow({ idempotencyKey: 'k1' })]), { deadLetters: 0, duplicates: 1 })
+    t.same(await append(storage, [ipRow({ idempotencyKey: 'k2' }), ipRow()]), { deadLetters: 0, duplicates: 1 })
+    t.equal((await storage.listIpLogs({}, { limit: 10 })).items.length, 3)
+  })
+
+  t.test('the log: one bad row is set aside, the others of its batch are stored', async t => {
+    const storage = await open(t)
+    const rows: LogRow[] = Array.from({ length: 500 }, (_, i) => ipRow({ requestId: String(i) }))
+    rows[250] = ipRow({ status: 5000, requestId: 'poison' })
+    rows[251] = activityRow({ detail: 'no json' })
+    rows[252] = ipRow({ path: true as unknown as string })
+    rows[253] = ipRow({ durationUs: 10n as unknown as number, method: {} as unknown as string })
+    t.same(await append(storage, rows), { deadLetters: 4, duplicates: 0 })
+    t.equal((await storage.listIpLogs({}, { limit: 1000 })).items.length, 496)
+    t.equal((await storage.stats()).files.log.deadLetters, 4)
+    t.equal((await storage.countSweepable(cutoffs({ deadLetters: NOW + 1 }), NOW)).deadLetters, 4)
+  })
+
+  t.test('the log: filters', async t => {
+    const storage = await open(t)
+    await append(storage, [
+      ipRow({ requestId: 'a', at: NOW - 2 }),
+      ipRow({ requestId: 'b', at: NOW - 1, ip: '2001:db8::5', userId: 'ada', sessionId: 's_9' }),
+      ipRow({ requestId: 'c', status: 404, userId: 'bob' })
+    ])
+    const ids = async (filter: Parameters<Storage['listIpLogs']>[0]) => (await storage.listIpLogs(filter, { limit: 10 })).items.map(item => item.requestId)
+    t.same(await ids({}), ['c', 'b', 'a'])
+    t.same(await ids({ ip: '203.0.113.7' }), ['c', 'a'])
+    t.same(await ids({ ip: '2001:db8::5' }), ['b'])
+    t.same(await ids({ userId: 'ada' }), ['b'])
+    t.same(await ids({ sessionId: 's_9' }), ['b'])
+    t.same(await ids({ userId: 'nobody' }), [])
+    t.same(await ids({ status: 404 }), ['c'])
+    t.same(await ids({ from: NOW - 1 }), ['c', 'b'])
+    t.same(await ids({ to: NOW - 1 }), ['a'])
+    t.same(await ids({ from: NOW - 1, to: NOW, userId: 'ada' }), ['b'])
+  })
+
+  t.test('the log: leaders and series', async t => {
+    const storage = await open(t)
+    await append(storage, [
+      ipRow({ at: NOW }), ipRow({ at: NOW + 10, status: 500, outcome: 'error' }), ipRow({ at: NOW + 60_000, path: '/other', userAgent: null }),
+      ipRow({ at: NOW + 60_001, ip: '2001:db8::5', path: '/other' }), ipRow({ at: NOW + 180_000, ip: null, ipSource: 'rejected' })
+    ])
+    t.same(await storage.topIpLogs('ip', {}, 2), [
+      { value: '203.0.113.7', count: 3, errors: 1, lastAt: NOW + 60_000 }, { value: null, count: 1, errors: 0, lastAt: NOW + 180_000 }
+    ])
+    t.same(await storage.topIpLogs('path', { to: NOW + 180_000 }, 5), [
+      { value: '/hello', count: 2, errors: 1, lastAt: NOW + 10 }, { value: '/other', count: 2, errors: 0, lastAt: NOW + 60_001 }
+    ])
+    t.match(await storage.topIpLogs('userAgent', { ip: '203.0.113.7' }, 5), [{ value: 'curl/8', count: 2 }, { value: null, count: 1 }])
+    t.same(await storage.topIpLogs('ip', { userId: 'nobody' }, 5), [])
+    t.same(await storage.seriesIpLogs({}, 60_000, 10), [
+      { at: NOW, count: 2, errors: 1 }, { at: NOW + 60_000, count: 2, errors: 0 }, { at: NOW + 180_000, count: 1, errors: 0 }
+    ])
+    t.match(await storage.seriesIpLogs({}, 60_000, 1), [{ at: NOW + 180_000 }], 'the newest buckets when there are too many')
+    t.same(await storage.seriesIpLogs({ sessionId: 'none' }, 60_000, 10), [])
+  })
+
+  t.test('activity: lists and filters', async t => {
+    const storage = await open(t)
+    const rows = [
+      activityRow(), activityRow({ at: NOW + 1, userId: 'bob', sessionId: 's_1', detail: '{"x":1}' }), activityRow({ at: NOW + 1, action: 'logout', ip: null })
+    ]
+    await append(storage, rows)
+    const page = await storage.listActivity({}, { limit: 2 })
+    t.match(page.items.map(item => [item.userId, item.action]), [['ada', 'logout'], ['bob', 'login']])
+    t.match(await storage.listActivity({}, { limit: 2, after: page.next! }), { items: [{ at: NOW }], next: null })
+    const count = async (filter: Parameters<Storage['listActivity']>[0]) => (await storage.listActivity(filter, { limit: 10 })).items.length
+    t.same([await count({ userId: 'ada' }), await count({ sessionId: 's_1' }), await count({ action: 'login' }), await count({ from: NOW + 1 }), await count({ to: NOW + 1 })], [2, 1, 2, 2, 1])
+    t.match((await storage.listActivity({ userId: 'bob' }, { limit: 1 })).items, [{ detail: '{"x":1}', sessionId: 's_1' }])
+  })
+
+  t.test('blocks: add, list those in force, remove; changes are announced', async t => {
+    const storage = await open(t)
+    const before = await storage.changeCounter('blocks')
+    const block = { id: 'b1', cidr: '192.0.2.0/24', until: null, reason: 'abuse', createdAt: NOW }
+    await storage.addBlock(block)
+    await storage.addBlock({ ...block, id: 'b2', until: NOW + 10, reason: null, createdAt: NOW + 1 })
+    await t.rejects(storage.addBlock(block), { code: 'DOORMAN_CONSTRAINT' })
+    t.same((await storage.listBlocks(NOW + 9)).map(b => b.id), ['b1', 'b2'])
+    t.same(await storage.listBlocks(NOW + 10), [block])
+    const middle = await storage.changeCounter('blocks')
+    t.ok(middle > before)
+    t.equal(await storage.removeBlock('b1'), true)
+    t.equal(await storage.removeBlock('b1'), false)
+    t.ok(await storage.changeCounter('blocks') > middle)
+  })
+
+  t.test('the revocation of a session is announced', async t => {
+    const storage = await open(t)
+    const { record } = await create(storage)
+    const before = await storage.changeCounter('sessions')
+    await storage.endSessions({ id: record.id }, 'revoked', NOW)
+    t.ok(await storage.changeCounter('sessions') > before)
+  })
+
+  t.test('sweep: exactly the old rows, in steps, counted before and after', async t => {
+    const storage = await open(t)
+    const at = (ages: number[], make: (at: number) => Promise<unknown>) => Promise.all(ages.map(age => make(NOW - age)))
+    await at([0, DAY, DAY + 1, 2 * DAY], lastActiveAt => create(storage, { lastActiveAt }))
+    await create(storage, { expiresAt: NOW })
+    await create(storage, { expiresAt: NOW + 1 })
+    await create(storage, { expiresAt: NOW - 1, lastActiveAt: NOW - 3 * DAY })
+    await at([0, 30 * DAY, 30 * DAY + 1, 40 * DAY, 40 * DAY], at => append(storage, [ipRow({ at })]))
+    await at([0, 7 * DAY, 7 * DAY + 1], at => append(storage, [activityRow({ at })]))
+    await storage.addBlock({ id: 'over', cidr: '192.0.2.1/32', until: NOW, reason: null, createdAt: 0 })
+    await storage.addBlock({ id: 'on', cidr: '192.0.2.2/32', until: NOW + 1, reason: null, createdAt: 0 })
+    const before = cutoffs({ sessionsIdle: NOW - DAY, sessionsExpired: NOW, ipLogs: NOW - 30 * DAY, activity: NOW - 7 * DAY, blocks: NOW })
+    const expected = cutoffs({ sessionsIdle: 3, sessionsExpired: 1, ipLogs: 3, activity: 1, blocks: 1 }, 0)
+    t.same(await storage.countSweepable(before, NOW), expected)
+    const removed = cutoffs({}, 0)
+    for (const target of SWEEP_TARGETS) {
+      for (;;) {
+        const n = await storage.sweep({ target, before: before[target], limit: 2, now: NOW })
+        removed[target] += n
+        if (n < 2) break
+      }
+    }
+    t.same(removed, expected)
+    t.same(await storage.countSweepable(before, NOW), cutoffs({}, 0))
+    t.equal((await storage.listSessions({ now: 0, idleBefore: 0, limit: 100 })).items.length, 3)
+    t.equal((await storage.listIpLogs({}, { limit: 100 })).items.length, 2)
+    t.equal((await storage.listActivity({}, { limit: 100 })).items.length, 2)
+    t.same((await storage.listBlocks(NOW - 1)).map(b => b.id), ['on'])
+  })
+
+  t.test('sweep: a session swept away still knows why it ended, until its tombstone goes too', async t => {
+    const storage = await open(t)
+    const idle = await create(storage, { lastActiveAt: NOW - 2 * DAY })
+    const expired = await create(storage, { expiresAt: NOW })
+    await storage.sweep({ target: 'sessionsIdle', before: NOW - DAY, limit: 10, now: NOW })
+    await storage.sweep({ target: 'sessionsExpired', before: NOW, limit: 10, now: NOW })
+    t.match(await storage.findSession(idle.tokenHash, NOW), { state: 'ended', reason: 'idle', endedAt: NOW })
+    t.match(await storage.findSession(expired.tokenHash, NOW), { state: 'ended', reason: 'expired' })
+    t.equal(await storage.sweep({ target: 'sessionTombstones', before: NOW + 1, limit: 10, now: NOW }), 2)
+    t.equal(await storage.findSession(idle.tokenHash, NOW), null)
+  })
+
+  t.test('sweep: what the log keeps for itself goes too, and rows kept stay whole', async t => {
+    const storage = await open(t)
+    await append(storage, [ipRow({ idempotencyKey: 'k' }), ipRow({ path: '/second' })])
+    const internals = async (before: number) => storage.sweep({ target: 'logInternals', before, limit: 100, now: before })
+    t.equal(await internals(NOW), 0)
+    t.match((await storage.listIpLogs({}, { limit: 1 })).items, [{ path: '/second' }])
+    t.ok(await internals(NOW + 2 * DAY) >= 2)
+    t.equal(await internals(NOW + 2 * DAY), 0)
+    await storage.appendLog({ source: 'later', seq: 1, at: NOW + 3 * DAY, rows: [ipRow({ at: NOW + 3 * DAY, path: '/second' })] })
+    t.match((await storage.listIpLogs({ from: NOW + DAY }, { limit: 1 })).items, [{ path: '/second', userAgent: 'curl/8' }], 'texts that were swept are stored again')
+  })
+
+  t.test('maintenance gives free space back', async t => {
+    const storage = await open(t)
+    for (let seq = 1; seq <= 8; seq++) await append(storage, Array.from({ length: 500 }, (_, i) => ipRow({ path: `/${seq}/${i}/${'x'.repeat(100)}` })), 'fill', seq)
+    while (await storage.sweep({ target: 'ipLogs', before: NOW + 1, limit: 1000, now: NOW }) === 1000);
+    while (await storage.sweep({ target: 'logInternals', before: NOW + 2 * DAY, limit: 1000, now: NOW }) === 1000);
+    const first = await storage.maintain({ pages: 10, optimize: true })
+    t.ok(first.freedPages <= 20)
+    t.ok(first.remainingPages > 0)
+    const rest = await storage.maintain({ pages: 1_000_000, optimize: false })
+    t.equal(rest.remainingPages, 0)
+    t.ok(rest.freedPages > 0)
+    t.same(await storage.maintain({ pages: 100, optimize: false }), { freedPages: 0, remainingPages: 0 })
+  })
+
+  t.test('the lease: one holder, renewable, by interval, and it ends by itself', async t => {
+    const storage = await open(t)
+    const ask = (holder: string, now: number, lastRunBefore = now) => storage.acquireLease({ name: 'cleanup', holder, now, until: now + 100, lastRunBefore })
+    t.same(await Promise.all(['a', 'b', 'c'].map(holder => ask(holder, NOW))), [true, false, false])
+    t.equal(await ask('a', NOW + 50), true, 'its holder renews it')
+    t.equal(await ask('b', NOW + 149), false)
+    t.equal(await ask('b', NOW + 150), true, 'a dead holder is replaced')
+    await storage.releaseLease('cleanup', 'a', NOW)
+    t.equal(await ask('a', NOW + 160), false, 'nobody releases another\'s lease')
+    await storage.releaseLease('cleanup', 'b', NOW + 170)
+    t.equal(await ask('a', NOW + 180, NOW + 169), false, 'run already done in this interval')
+    t.equal(await ask('a', NOW + 180, NOW + 170), true)
+    await storage.releaseLease('cleanup', 'a', null)
+    t.equal(await ask('c', NOW + 180, NOW + 170), true, 'an unfinished run is no run')
+    await storage.releaseLease('cleanup', 'c', NOW + 180)
+    t.equal(await ask('a', NOW - DAY), true, 'a clock set back: what lies in the future does not count')
+    t.equal(await ask('b', NOW - 2 * DAY), true)
+  })
+
+  t.test('cleanup history', async t => {
+    const storage = await open(t)
+    const run = (n: number): CleanupRun => ({ id: `r${n}`, startedAt: NOW + n, durationMs: n, dryRun: n === 1, trigger: n === 1 ? 'manual' : 'schedule', complete: n !== 2, removed: cutoffs({ ipLogs: n }, 0), freedPages: n, error: n === 2 ? 'DOORMAN_STORAGE_BUSY' : null })
+    for (const n of [1, 2, 3]) await storage.addCleanupRun(run(n))
+    const page = await storage.listCleanupRuns({ limit: 2 })
+    t.same(page.items, [run(3), run(2)])
+    t.same(await storage.listCleanupRuns({ limit: 2, after: page.next! }), { items: [run(1)], next: null })
+    t.equal(await storage.sweep({ target: 'cleanupRuns', before: NOW + 2, limit: 10, now: NOW }), 1)
+  })
+
+  t.test('a user\'s data: export and erasure', async t => {
+    const storage = await open(t)
+    const kept = await create(storage)
+    const ended = await create(storage)
+    await storage.endSessions({ id: ended.record.id }, 'revoked', NOW)
+    await create(storage, { userId: 'bob' })
+    await append(storage, [ipRow({ userId: 'ada' }), ipRow({ userId: 'bob' }), activityRow(), activityRow({ userId: 'bob' }), activityRow({ detail: 'bad' })])
+    const held = await storage.exportUser('ada', 100)
+    t.match(held, { sessions: [kept.record], endedSessions: [{ id: ended.record.id, reason: 'revoked', endedAt: NOW }], activity: [{ action: 'login' }], ipLogs: [{ userId: 'ada' }], truncated: false })
+    t.equal((await storage.exportUser('ada', 1)).truncated, true)
+    t.same(await storage.eraseUser('ada'), { sessions: 1, endedSessions: 1, activity: 1, ipLogs: 1, deadLetters: 1 })
+    t.same(await storage.exportUser('ada', 100), { sessions: [], endedSessions: [], activity: [], ipLogs: [], truncated: false })
+    t.same(await storage.eraseUser('ada'), { sessions: 0, endedSessions: 0, activity: 0, ipLogs: 0, deadLetters: 0 })
+    t.match(await storage.exportUser('bob', 100), { sessions: [{}], activity: [{}], ipLogs: [{}] })
+  })
+
+  t.test('the host\'s own tables: all or nothing, its faults are its own', async t => {
+    const storage = await open(t)
+    await storage.batch([{ sql: 'CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)' }])
+    t.match(await storage.batch([{ sql: 'INSERT INTO notes (text) VALUES (?)', params: ['one'] }, { sql: 'INSERT INTO notes (text) VALUES (:text)', params: { text: 'two' } }]), [{ changes: 1 }, { changes: 1 }])
+    const settled = await Promise.allSettled([
+      storage.batch([{ sql: 'INSERT INTO notes (text) VALUES (?)', params: ['three'] }, { sql: 'INSERT INTO notes (text) VALUES (?)', params: [null] }]),
+      storage.batch([{ sql: 'INSERT INTO notes (text) VALUES (?)', params: ['four'] }])
+    ])
+    t.match(settled, [{ status: 'rejected', reason: { code: 'DOORMAN_CONSTRAINT' } }, { status: 'fulfilled' }])
+    t.same((await storage.all({ sql: 'SELECT text FROM notes ORDER BY id' })).map(row => row['text']), ['one', 'two', 'four'])
+    t.match(await storage.get({ sql: 'SELECT text FROM notes WHERE text = :t', params: { t: 'two' } }), { text: 'two' })
+    t.equal(await storage.get({ sql: 'SELECT text FROM notes WHERE id = ?', params: [99] }), undefined)
+    t.match(await storage.batch([{ sql: 'DELETE FROM notes WHERE text = ? RETURNING id', params: ['four'] }]), [{ changes: 1 }])
+    await t.rejects(storage.batch([{ sql: 'INSERT INTO nowhere VALUES (1)' }]), { code: 'DOORMAN_SQL_INVALID' })
+    await t.rejects(storage.get({ sql: 'DELETE FROM notes' }), { code: /DOORMAN_(SQL_INVALID|STORAGE_READONLY)/ })
+    for (const sql of ['COMMIT', ' begin', '-- x\nROLLBACK', '/* y */ pragma journal_mode=delete', 'VACUUM', 'ATTACH \'x\' AS y']) {
+      await t.rejects(storage.batch([{ sql }]), { code: 'DOORMAN_SQL_NOT_ALLOWED' }, sql)
+      await t.rejects(storage.all({ sql }), { code: 'DOORMAN_SQL_NOT_ALLOWED' }, sql)
+    }
+  })
+
+  t.test('condition: healthy, sound, counted', async t => {
+    const storage = await open(t)
+    await create(storage)
+    await append(storage, [ipRow(), ipRow()])
+    t.same(storage.health(), { status: 'ok' })
+    t.same(await storage.check(), [])
+    const { files, writer, reader } = await storage.stats()
+    t.ok(files.main.commits >= 1)
+    t.ok(files.log.rows >= 2)
+    t.same([writer.restarts, reader.restarts], [0, 0])
+  })
+
+  t.test('closing stores what was asked before, and refuses what comes after', async t => {
+    const storage = await open(t)
+    const before = create(storage)
+    const report = storage.close(5000)
+    t.equal(storage.close(5000), report, 'idempotent')
+    t.same((await before).result, { created: true, evicted: [] })
+    t.same(await report, { notStored: 0 })
+    await t.rejects(create(storage), { code: 'DOORMAN_STORAGE_CLOSED' })
+    await t.rejects(async () => storage.findSession(hashOf('x'), NOW), { code: 'DOORMAN_STORAGE_CLOSED' })
+    await t.rejects(storage.listSessions({ now: 0, idleBefore: 0, limit: 1 }), { code: 'DOORMAN_STORAGE_CLOSED' })
+  })
+}
+
+/** A full set of cutoffs (or counts): those given, the rest so that nothing qualifies. */
+export function cutoffs (given: Partial<Record<SweepTarget, number>>, rest = 0): Record<SweepTarget, number> {
+  return { ...Object.fromEntries(SWEEP_TARGETS.map(target => [target, rest])) as Record<SweepTarget, number>, ...given }
+}

@@ -1,0 +1,287 @@
+/** What only SQLite has: two files, connections and their settings, opening and its refusals, locks, other processes. */
+import t from 'tap'
+import Database from 'better-sqlite3'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { openSqliteStorage, recordingLogger, tempFile } from '../../helper.js'
+import { openStorage } from '../../../storage/open.js'
+import { append, create, cutoffs, DAY, hashOf, ipRow, NOW } from '../contract.js'
+
+const logFile = (file: string) => file.replace(/\.db$/, '-log.db')
+
+t.test('connection settings: read back on every connection of the process', async t => {
+  const storage = await openSqliteStorage(t, tempFile(t), { busyTimeout: 30_000 })
+  const connections = await storage.connections()
+  t.same(connections.map(({ role, file, readonly }) => [role, file, readonly]), [
+    ['main-reader', 'main', true], ['writer', 'main', false], ['writer', 'log', false], ['reader', 'main', true], ['reader', 'log', true]
+  ])
+  for (const { role, file, pragmas, busyWaitMs } of connections) {
+    t.match(pragmas, {
+      journal_mode: 'wal', synchronous: 1, cache_size: 10_000, temp_store: 2, foreign_keys: 1, trusted_schema: 0, mmap_size: 0, auto_vacuum: 2,
+      journal_size_limit: 16 * 1024 * 1024
+    }, `${role} ${file}`)
+    t.equal(pragmas['busy_timeout'], role === 'reader' ? 5000 : 0, 'SQLite\'s own, blocking wait is only where blocking does no harm')
+    t.equal(busyWaitMs, { 'main-reader': 0, writer: 30_000, reader: 5000 }[role])
+  }
+  t.equal(connections[1]!.pragmas['wal_autocheckpoint'], 1000)
+})
+
+t.test('two files, readable by anybody with sqlite3 under the names of the contract', async t => {
+  const file = tempFile(t)
+  const storage = await openSqliteStorage(t, file)
+  const { record } = await create(storage)
+  await append(storage, [ipRow({ ip: '198.51.100.200', sessionId: record.id, userId: 'ada' })])
+  const main = new Database(file, { readonly: true })
+  const log = new Database(logFile(file), { readonly: true })
+  t.teardown(() => { main.close(); log.close() })
+  t.match(main.prepare('SELECT * FROM sessions').all(), [{ id: record.id, user_id: 'ada', created_at: NOW }])
+  t.match(log.prepare('SELECT * FROM ip_logs').all(), [{
+    at: NOW, ip: '198.51.100.200', method: 'GET', path: '/hello', route: '/:name', status: 200, duration_us: 1234, user_agent: 'curl/8', session_id: record.id, user_id: 'ada', request_id: 'req-1', outcome: 'replied'
+  }])
+  const tables = (db: Database.Database) => db.prepare('SELECT name FROM sqlite_schema WHERE type IN (\'table\', \'view\') ORDER BY name').pluck().all()
+  t.match(tables(main).join(), /cleanup_runs.*ip_blocks.*leases.*sessions/)
+  t.match(tables(log).join(), /dead_letters.*ip_logs.*user_activity/)
+  const strict = main.pragma('table_list') as { name: string, strict: number, schema: string }[]
+  t.ok(strict.filter(table => table.schema === 'main' && !table.name.startsWith('sqlite_')).every(table => table.strict === 1), 'all tables are STRICT')
+})
+
+t.test('the token is nowhere in the files, only its hash', async t => {
+  const file = tempFile(t)
+  const storage = await openSqliteStorage(t, file)
+  await create(storage, { id: 'visible-id' }, { tokenHash: hashOf('the secret token') })
+  await storage.close(1000)
+  const bytes = readFileSync(file)
+  t.ok(bytes.includes('visible-id'))
+  t.notOk(bytes.includes('the secret token'))
+  t.ok(bytes.includes(hashOf('the secret token')))
+})
+
+t.test('erased bytes are gone from file, WAL and free pages', async t => {
+  const file = tempFile(t)
+  const storage = await openSqliteStorage(t, file)
+  const secret = 'user-to-be-forgotten'
+  await create(storage, { userId: secret })
+  await append(storage, [ipRow({ userId: secret, sessionId: 'session-of-theirs' }), ipRow({ userId: secret }), ipRow()])
+  await storage.eraseUser(secret)
+  for (const path of [file, `${file}-wal`, logFile(file), `${logFile(file)}-wal`]) t.notOk(readFileSync(path).includes(secret), path)
+  t.notOk(readFileSync(logFile(file)).includes('session-of-theirs'))
+  t.equal((await storage.listIpLogs({}, { limit: 10 })).items.length, 1)
+  await append(storage, [ipRow({ userId: secret, requestId: 'back' })])
+  t.match((await storage.listIpLogs({ userId: secret }, { limit: 10 })).items, [{ requestId: 'back', userId: secret }], 'the name can be used again')
+})
+
+t.test('opening: what is there is kept; a second opening finds it', async t => {
+  const file = tempFile(t)
+  const first = await openSqliteStorage(t, file)
+  const { tokenHash } = await create(first)
+  await first.close(1000)
+  t.notOk(existsSync(`${file}-wal`), 'the last to close leaves no WAL behind')
+  const second = await openSqliteStorage(t, file)
+  t.match(await second.findSession(tokenHash, NOW), { state: 'live' })
+})
+
+t.test('opening is refused, and nothing is overwritten', async t => {
+  const open = (file: string, busyTimeout = 100) => openStorage({ url: `file:${file}`, logUrl: null, busyTimeout, maxPending: 1, log: recordingLogger() })
+  const refused = async (file: string, code: string, message: RegExp) => {
+    const before = readFileSync(file)
+    await t.rejects(open(file), { code, message })
+    t.ok(readFileSync(file).equals(before), `${code}: untouched`)
+  }
+  const text = join(t.testdir(), 'text.db')
+  writeFileSync(text, 'this is not a database, '.repeat(100))
+  await refused(text, 'DOORMAN_NOT_A_DATABASE', /text\.db is not a SQLite database/)
+
+  const newer = join(dirname(text), 'newer.db')
+  const storage = await openSqliteStorage(t, newer)
+  await storage.close(1000)
+  const db = new Database(newer)
+  db.exec('INSERT INTO doorman_schema (version, name, applied_at) VALUES (99, \'future\', 0)')
+  db.close()
+  await refused(newer, 'DOORMAN_SCHEMA_NEWER', /version 99.*up to 1/)
+
+  const foreign = join(dirname(text), 'foreign.db')
+  const host = new Database(foreign)
+  host.pragma('journal_mode = WAL')
+  host.exec('CREATE TABLE Sessions (sid TEXT)')
+  host.close()
+  await refused(foreign, 'DOORMAN_SCHEMA_FOREIGN', /already has a table "sessions"/)
+
+  const log = join(dirname(text), 'good.db')
+  writeFileSync(logFile(log), 'no database either, '.repeat(100))
+  await t.rejects(open(log), { code: 'DOORMAN_NOT_A_DATABASE', message: /good-log\.db/ }, 'the log file is checked as well')
+})
+
+t.test('opening waits for a lock, up to its deadline', async t => {
+  const file = tempFile(t)
+  const holder = new Database(file)
+  t.teardown(() => holder.close())
+  holder.exec('CREATE TABLE host (x); BEGIN IMMEDIATE')
+  await t.rejects(openStorage({ url: `file:${file}`, logUrl: null, busyTimeout: 50, maxPending: 1, log: recordingLogger() }), { code: 'DOORMAN_STORAGE_BUSY' })
+  const opening = openSqliteStorage(t, file)
+  await sleep(20)
+  holder.exec('COMMIT')
+  holder.close()
+  t.same((await opening).health(), { status: 'ok' })
+})
+
+t.test('a second process beside us starts while somebody holds the lock', async t => {
+  const file = tempFile(t)
+  await openSqliteStorage(t, file)
+  const holder = new Database(file)
+  t.teardown(() => holder.close())
+  holder.exec('BEGIN IMMEDIATE')
+  const second = await openSqliteStorage(t, file, { busyTimeout: 10 })
+  t.same(second.health(), { status: 'ok' })
+  holder.exec('ROLLBACK')
+})
+
+t.test('several processes may open a new file at once', async t => {
+  const file = tempFile(t)
+  const all = await Promise.all(Array.from({ length: 4 }, () => openSqliteStorage(t, file)))
+  await Promise.all(all.map(storage => create(storage)))
+  t.equal((await all[0]!.listSessions({ now: NOW, idleBefore: 0, limit: 10 })).items.length, 4)
+})
+
+t.test('in a host\'s own database file: its tables and its version stay its own', async t => {
+  const file = tempFile(t)
+  const host = new Database(file)
+  host.exec('CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO users (name) VALUES (\'ada\'); PRAGMA user_version = 42')
+  host.close()
+  const storage = await openSqliteStorage(t, file)
+  await create(storage)
+  t.match(await storage.get({ sql: 'SELECT name FROM users' }), { name: 'ada' })
+  const again = new Database(file, { readonly: true })
+  t.equal(again.pragma('user_version', { simple: true }), 42)
+  again.close()
+})
+
+t.test('a foreign lock: reads go on, writes wait without freezing the loop, then succeed', async t => {
+  const file = tempFile(t)
+  const storage = await openSqliteStorage(t, file)
+  const { tokenHash } = await create(storage)
+  const holder = new Database(file)
+  t.teardown(() => holder.close())
+  holder.exec('BEGIN IMMEDIATE')
+  const delay = monitorEventLoopDelay({ resolution: 1 })
+  delay.enable()
+  const login = create(storage)
+  for (let i = 0; i < 100; i++) {
+    t.match(await storage.findSession(tokenHash, NOW), { state: 'live' })
+    await sleep(2)
+  }
+  delay.disable()
+  holder.exec('COMMIT')
+  t.same((await login).result, { created: true, evicted: [] })
+  const { files } = await storage.stats()
+  t.ok(files.main.lockWaits >= 1)
+  t.ok(files.main.lockWaitMsMax > 100)
+  t.comment(`event loop delay while locked: max ${(delay.max / 1e6).toFixed(1)} ms`)
+})
+
+t.test('a lock on the log does not delay a login', async t => {
+  const file = tempFile(t)
+  const storage = await openSqliteStorage(t, file)
+  const holder = new Database(logFile(file))
+  t.teardown(() => holder.close())
+  holder.exec('BEGIN IMMEDIATE')
+  let logged = false
+  const rows = append(storage, [ipRow()]).then(() => { logged = true })
+  t.same((await create(storage)).result, { created: true, evicted: [] })
+  t.equal(logged, false)
+  holder.exec('COMMIT')
+  await rows
+})
+
+t.test('past the deadline: a clear refusal, nothing half-done', async t => {
+  const file = tempFile(t)
+  const storage = await openSqliteStorage(t, file, { busyTimeout: 60 })
+  const holder = new Database(file)
+  t.teardown(() => holder.close())
+  holder.exec('BEGIN IMMEDIATE')
+  await t.rejects(create(storage), { code: 'DOORMAN_STORAGE_BUSY', statusCode: 503 })
+  holder.exec('COMMIT')
+  t.equal((await storage.listSessions({ now: NOW, idleBefore: 0, limit: 10 })).items.length, 0)
+})
+
+t.test('closing with a lock that never ends: gives up at the deadline and says so', async t => {
+  const file = tempFile(t)
+  const storage = await openSqliteStorage(t, file)
+  const holder = new Database(file)
+  t.teardown(() => holder.close())
+  holder.exec('BEGIN IMMEDIATE')
+  const login = create(storage)
+  const report = storage.close(50)
+  await t.rejects(login, { code: 'DOORMAN_STORAGE_CLOSED' })
+  t.same(await report, { notStored: 1 })
+})
+
+t.test('closing under a lock that ends in time stores what waited', async t => {
+  const file = tempFile(t)
+  const storage = await openSqliteStorage(t, file)
+  const holder = new Database(file)
+  t.teardown(() => holder.close())
+  holder.exec('BEGIN IMMEDIATE')
+  const login = create(storage)
+  const report = storage.close(10_000)
+  await sleep(30)
+  holder.exec('COMMIT')
+  holder.close()
+  t.same((await login).result, { created: true, evicted: [] })
+  t.same(await report, { notStored: 0 })
+})
+
+t.test('a batch that is refused as a whole is refused with a code', async t => {
+  const storage = await openSqliteStorage(t)
+  await t.rejects(storage.appendLog({ source: null as unknown as string, seq: 1, at: NOW, rows: [ipRow()] }), { code: 'DOORMAN_CONSTRAINT' })
+  t.equal((await storage.listIpLogs({}, { limit: 10 })).items.length, 0)
+  await append(storage, [ipRow()])
+  t.match((await storage.listIpLogs({}, { limit: 10 })).items, [{ path: '/hello' }])
+})
+
+t.test('backup: a consistent copy while the service writes; nothing is overwritten', async t => {
+  const file = tempFile(t)
+  const storage = await openSqliteStorage(t, file)
+  const { tokenHash } = await create(storage)
+  await append(storage, [ipRow()])
+  const target = join(dirname(file), 'copy.db')
+  const writing = Promise.all(Array.from({ length: 20 }, () => create(storage)))
+  t.same(await storage.backup(target), [target, logFile(target)])
+  await writing
+  await t.rejects(storage.backup(target), { code: 'DOORMAN_VALUE_INVALID', message: /nothing exists yet/ })
+  const copy = await openSqliteStorage(t, target)
+  t.match(await copy.findSession(tokenHash, NOW), { state: 'live' })
+  t.equal((await copy.listIpLogs({}, { limit: 10 })).items.length, 1)
+})
+
+t.test('the check finds damage', async t => {
+  const file = tempFile(t)
+  const storage = await openSqliteStorage(t, file)
+  await create(storage)
+  await storage.close(5000)
+  const db = new Database(file, { readonly: true })
+  const page = db.prepare('SELECT rootpage FROM sqlite_schema WHERE name = \'sessions_by_ip\'').pluck().get() as number
+  const pageSize = db.pragma('page_size', { simple: true }) as number
+  db.close()
+  const bytes = readFileSync(file)
+  bytes.fill(0xff, (page - 1) * pageSize + 3, (page - 1) * pageSize + 100)
+  writeFileSync(file, bytes)
+  const damaged = await openSqliteStorage(t, file)
+  const findings = await damaged.check().catch((error: unknown) => [String(error)])
+  t.ok(findings.length > 0)
+})
+
+t.test('retention: old rows are gone, the file shrinks', async t => {
+  const file = tempFile(t)
+  const storage = await openSqliteStorage(t, file)
+  for (let seq = 1; seq <= 10; seq++) await append(storage, Array.from({ length: 500 }, (_, i) => ipRow({ at: NOW - 40 * DAY + i, path: `/${seq}/${i}/${'long'.repeat(20)}` })), 'old', seq)
+  await append(storage, [ipRow()])
+  const before = (await storage.stats()).files.log.pageCount
+  t.equal((await storage.countSweepable(cutoffs({ ipLogs: NOW - 30 * DAY }), NOW)).ipLogs, 5000)
+  while (await storage.sweep({ target: 'ipLogs', before: NOW - 30 * DAY, limit: 1000, now: NOW }) === 1000);
+  await storage.maintain({ pages: 100_000, optimize: true })
+  const after = (await storage.stats()).files.log
+  t.ok(after.pageCount < before, `${before} pages, then ${after.pageCount}`)
+  t.equal(after.freePages, 0)
+})

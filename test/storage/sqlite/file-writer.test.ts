@@ -1,0 +1,164 @@
+/** Group commit, lanes and the lock wait, on a real file with a real second connection. */
+import t, { type Test } from 'tap'
+import Database from 'better-sqlite3'
+import { performance } from 'node:perf_hooks'
+import { Connection } from '../../../storage/sqlite/connection.js'
+import { FileWriter, type WriteOperation } from '../../../storage/sqlite/file-writer.js'
+import type { WireReply } from '../../../storage/sqlite/protocol.js'
+import { doormanError } from '../../../errors.js'
+import { tempFile, until } from '../../helper.js'
+
+const insert: WriteOperation = { lane: 'interactive', run: (c, n: number) => c.run('INSERT INTO t (n) VALUES (?)', n).changes }
+const bulk: WriteOperation = { ...insert, lane: 'bulk', rows: () => 10 }
+const upkeep: WriteOperation = { ...insert, lane: 'maintenance' }
+
+function setUp (t: Test, busyTimeout = 5000) {
+  const path = tempFile(t)
+  const connection = new Connection({ path, role: 'writer', file: 'main' })
+  connection.db.pragma('journal_mode = WAL')
+  connection.db.exec('CREATE TABLE t (n INTEGER NOT NULL CHECK (n >= 0))')
+  const groups: WireReply[][] = []
+  const state = { rollbacks: 0 }
+  const writer = new FileWriter({
+    connection,
+    busyTimeout,
+    reply (replies) { if (replies.length > 0) groups.push(replies) },
+    rolledBack () { state.rollbacks++ },
+    deadLetters: () => 3,
+    now: () => performance.now(),
+    random: Math.random
+  })
+  const other = new Database(path, { timeout: 0 })
+  t.teardown(() => { connection.close(); other.close() })
+  const replies = () => groups.flat()
+  const rows = () => other.prepare('SELECT n FROM t ORDER BY rowid').pluck().all()
+  const settled = (n: number) => until(() => replies().length === n, `${n} replies`)
+  return { writer, connection, other, groups, replies, rows, settled, state }
+}
+
+t.test('everything that waits goes into one transaction; lanes have their order', async t => {
+  const { writer, groups, rows, settled } = setUp(t)
+  writer.submit(1, upkeep, 100 as never)
+  writer.submit(2, upkeep, 101 as never)
+  for (let i = 0; i < 6; i++) writer.submit(10 + i, bulk, (50 + i) as never)
+  for (let i = 0; i < 3; i++) writer.submit(20 + i, insert, i as never)
+  t.equal(writer.waiting, 11)
+  await settled(11)
+  t.same(rows(), [0, 1, 2, 50, 51, 52, 53, 54, 55, 100, 101])
+  t.same(groups.map(group => group.length), [7, 2, 1, 1], 'interactive and four bulk, the other bulk, maintenance alone')
+  const stats = writer.stats()
+  t.match(stats, { commits: 4, rows: 3 + 60 + 2, lockWaits: 0, deadLetters: 3, freePages: 0 })
+  t.ok(stats.walFrames > 0)
+  t.ok(stats.pageCount > 0)
+})
+
+t.test('a failing operation fails alone', async t => {
+  const { writer, groups, rows, settled, state } = setUp(t)
+  for (const n of [1, -1, 2]) writer.submit(n, insert, n as never)
+  await settled(3)
+  t.equal(groups.length, 1)
+  t.match(groups[0], [{ id: 1, ok: true, value: 1 }, { id: -1, ok: false, error: { code: 'DOORMAN_CONSTRAINT' } }, { id: 2, ok: true }])
+  t.same(rows(), [1, 2])
+  t.equal(state.rollbacks, 1)
+})
+
+t.test('a foreign lock is waited for without blocking the thread, and counted', async t => {
+  const { writer, other, rows, replies, settled } = setUp(t)
+  other.exec('BEGIN IMMEDIATE')
+  writer.submit(1, insert, 1 as never)
+  // Each turn of the loop below proves that the wait left it free.
+  await until(() => (writer.stats().busy['SQLITE_BUSY'] ?? 0) > 5, 'several attempts')
+  t.equal(replies().length, 0)
+  writer.submit(2, insert, 2 as never)
+  other.exec('COMMIT')
+  await settled(2)
+  t.same(rows(), [1, 2])
+  const { lockWaits, lockWaitMsMax, lockWaitMsTotal, busy } = writer.stats()
+  t.equal(lockWaits, 1)
+  t.ok(lockWaitMsMax > 0 && lockWaitMsTotal >= lockWaitMsMax)
+  t.ok(busy['SQLITE_BUSY']! > 5)
+})
+
+t.test('whoever waited too long is told, whoever came later goes on waiting', async t => {
+  const { writer, other, rows, replies, settled } = setUp(t, 300)
+  other.exec('BEGIN IMMEDIATE')
+  writer.submit(1, insert, 1 as never)
+  writer.submit(2, bulk, 2 as never)
+  await settled(2)
+  t.match(replies(), [{ id: 1, ok: false, error: { code: 'DOORMAN_STORAGE_BUSY', statusCode: 503, message: /300 ms/ } }, { id: 2, ok: false }])
+  writer.submit(3, insert, 3 as never)
+  other.exec('COMMIT')
+  await settled(3)
+  t.same(rows(), [3], 'nothing half-done of the others')
+})
+
+t.test('no space: the whole group fails and leaves nothing; with space again all is well', async t => {
+  const { writer, connection, rows, replies, settled, state } = setUp(t)
+  const big: WriteOperation = { lane: 'interactive', run: (c, n: number) => { for (let i = 0; i < 2000; i++) c.run('INSERT INTO t (n) VALUES (?)', n) } }
+  connection.db.pragma(`max_page_count = ${connection.number('page_count')}`)
+  writer.submit(1, insert, 1 as never)
+  writer.submit(2, big, 2 as never)
+  await settled(2)
+  t.match(replies(), [{ id: 1, ok: false, error: { code: 'DOORMAN_STORAGE_FULL' } }, { id: 2, ok: false, error: { code: 'DOORMAN_STORAGE_FULL' } }])
+  t.same(rows(), [])
+  t.ok(state.rollbacks > 0)
+  connection.db.pragma('max_page_count = 1000000')
+  writer.submit(3, big, 3 as never)
+  await settled(3)
+  t.equal(rows().length, 2000)
+})
+
+t.test('a transaction that SQLite has rolled back by itself is not rolled back twice', async t => {
+  const { writer, replies, rows, settled } = setUp(t)
+  const full: WriteOperation = { lane: 'interactive', run: c => { c.db.exec('ROLLBACK'); throw Object.assign(new Error('full'), { code: 'SQLITE_FULL' }) } }
+  writer.submit(1, insert, 1 as never)
+  writer.submit(2, full, null as never)
+  await settled(2)
+  t.match(replies(), [{ error: { code: 'DOORMAN_STORAGE_FULL' } }, { error: { code: 'DOORMAN_STORAGE_FULL' } }])
+  t.same(rows(), [])
+})
+
+t.test('an input/output error in the middle rolls everything back', async t => {
+  const { writer, replies, rows, settled } = setUp(t)
+  const broken: WriteOperation = { lane: 'interactive', run () { throw Object.assign(new Error('disk'), { code: 'SQLITE_IOERR_WRITE' }) } }
+  writer.submit(1, insert, 1 as never)
+  writer.submit(2, broken, null as never)
+  await settled(2)
+  t.match(replies(), [{ error: { code: 'DOORMAN_STORAGE_IO' } }, { error: { code: 'DOORMAN_STORAGE_IO' } }])
+  t.same(rows(), [])
+})
+
+t.test('operations outside a transaction', async t => {
+  const { writer, replies, settled } = setUp(t)
+  const bare = (run: WriteOperation['run']): WriteOperation => ({ lane: 'maintenance', bare: true, run })
+  writer.submit(1, bare(c => c.db.inTransaction), null as never)
+  writer.submit(2, bare(() => { throw new TypeError('no') }), null as never)
+  writer.submit(3, insert, 1 as never)
+  await settled(3)
+  t.match(replies(), [{ id: 3, ok: true }, { id: 1, ok: true, value: false }, { id: 2, ok: false, error: { code: 'DOORMAN_SQL_INVALID' } }])
+})
+
+t.test('a transaction that cannot be begun fails what waits', async t => {
+  const { writer, connection, replies, settled } = setUp(t)
+  connection.db.exec('BEGIN')
+  writer.submit(1, insert, 1 as never)
+  await settled(1)
+  t.match(replies(), [{ ok: false, error: { code: 'DOORMAN_SQL_INVALID' } }])
+  connection.db.exec('ROLLBACK')
+})
+
+t.test('what is abandoned is told so', async t => {
+  const { writer, other, replies } = setUp(t)
+  other.exec('BEGIN IMMEDIATE')
+  writer.submit(1, insert, 1 as never)
+  writer.submit(2, upkeep, 2 as never)
+  t.equal(writer.abandon(doormanError('DOORMAN_STORAGE_CLOSED')), 2)
+  t.match(replies(), [{ id: 1, error: { code: 'DOORMAN_STORAGE_CLOSED' } }, { id: 2 }])
+  t.equal(writer.waiting, 0)
+  other.exec('ROLLBACK')
+})
+
+t.test('many statements: the cache is bounded', async t => {
+  const { connection } = setUp(t)
+  t.equal(Array.from({ length: 600 }, (_, i) => connection.get<{ i: number }>(`SELECT ${i} AS i`)?.i).filter((n, i) => n === i).length, 600)
+})
