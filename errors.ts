@@ -21,13 +21,13 @@ const catalogue = {
   DOORMAN_SQLITE_TOO_OLD: [500, 'SQLite %s can corrupt a WAL database used by several connections: 3.51.3 or newer is needed (better-sqlite3 >= 12.8.0)'],
   DOORMAN_SQLITE_DUPLICATE: [500, 'This process has loaded more than one SQLite library (%s): two copies silently lose rows. Keep one copy of better-sqlite3 (npm ls better-sqlite3; npm dedupe)'],
   DOORMAN_SQLITE_MISSING: [500, 'better-sqlite3 could not be loaded: %s. Install it beside fastify-doorman and allow its install script (npm install-scripts approve better-sqlite3, then npm rebuild better-sqlite3)'],
-  DOORMAN_FILESYSTEM_UNSUPPORTED: [500, 'The directory %s is on a %s file system: WAL needs shared memory on one host. Use a local disk, or PostgreSQL'],
+  DOORMAN_FILESYSTEM_UNSUPPORTED: [500, 'The directory %s is on a %s file system: WAL needs shared memory on one host. Use a local disk'],
   DOORMAN_DIRECTORY_UNWRITABLE: [500, 'The directory %s cannot be written (%s): give this process write permission, or choose another path'],
   DOORMAN_DATABASE_UNOPENABLE: [500, 'The database file %s cannot be opened: %s'],
   DOORMAN_NOT_A_DATABASE: [500, 'The file %s is not a SQLite database, or is damaged at its head. It was left untouched: move it away, or restore a backup'],
   DOORMAN_WAL_UNAVAILABLE: [500, 'The database file %s could not be put into WAL mode (journal mode is "%s")'],
   DOORMAN_SCHEMA_NEWER: [500, 'The database file %s has schema version %d, this release knows up to %d: install a newer fastify-doorman'],
-  DOORMAN_SCHEMA_FOREIGN: [500, 'The database file %s already has a table "%s" that is not ours: use another file for fastify-doorman, or rename that table'],
+  DOORMAN_SCHEMA_FOREIGN: [500, 'The database file %s already has "%s", which is not of this file\'s schema: use another file for fastify-doorman, or rename what is in the way'],
 
   // Storage while running. All map to 503: the request may be tried again.
   DOORMAN_STORAGE_BUSY: [503, 'The database stayed locked for longer than %d ms: try again later'],

@@ -2,6 +2,7 @@
 import { doormanError } from '../errors.js'
 import type { CloseReport, Health, LogRow, SqlResult, SqlRow, SqlStatement, Storage, StorageLogger, StorageStats } from '../storage/storage.js'
 import type { Clock } from './clock.js'
+import { asHealth } from './health.js'
 import { createRowQueue, type DropReason, type RowQueue, type RowQueueStats } from './row-queue.js'
 
 export interface DatabaseStats {
@@ -30,7 +31,7 @@ export interface Database {
   all (sql: string, params?: SqlStatement['params']): Promise<SqlRow[]>
   stats (): Promise<DatabaseStats>
   health (): Health
-  /** Makes another plugin's queue part of flush, stats, health and close. */
+  /** Makes another plugin's queue part of flush, stats, health and close. A name that is taken gets a number (`touches-2`). */
   registerQueue (name: string, queue: AnyQueue): void
   /** Resolves when everything queued so far is committed. */
   flush (): Promise<void>
@@ -88,7 +89,7 @@ export function createDatabase ({ storage, log, source, queueLimit, linger, queu
     for (const [name, queue] of queues) {
       if (!queue.stats().healthy) reasons.push(`rows of the queue "${name}" cannot be stored at the moment`)
     }
-    return reasons.length === 0 ? { status: 'ok' } : { status: 'degraded', reasons }
+    return asHealth(reasons)
   }
 
   const statement = (sql: string, params: SqlStatement['params']): SqlStatement => params === undefined ? { sql } : { sql, params }
@@ -116,7 +117,12 @@ export function createDatabase ({ storage, log, source, queueLimit, linger, queu
       return { storage: await storage.stats(), queues: stats, health: health() }
     },
     health,
-    registerQueue (name, queue) { queues.set(name, queue) },
+    registerQueue (name, queue) {
+      // A plugin may be registered in several contexts that share this database, and none of their queues may be forgotten.
+      let unique = name
+      for (let n = 2; queues.has(unique); n++) unique = `${name}-${n}`
+      queues.set(unique, queue)
+    },
     async flush () { await Promise.all([...queues.values()].map(queue => queue.flush())) },
     close () {
       closing ??= shutDown()

@@ -3,7 +3,7 @@
 /** How a request ended. The position is the number stored, so new words go to the end. */
 export const IP_LOG_OUTCOMES = [
   'replied', // a reply was sent completely (whatever its status below 500)
-  'error', // a reply with status 500 or above was sent
+  'error', // a reply with status 500 or above was sent, or this process broke its reply off
   'aborted', // the client went away before the reply was complete
   'timeout', // the server gave up on it
   'refused', // Fastify or the HTTP parser refused it before any route

@@ -58,6 +58,8 @@ export interface SessionCreateParams extends Liveness {
   tokenHash: Uint8Array
   session: SessionRecord
   limit: SessionLimit | null
+  /** Id of a session that gives way to this one in the same transaction, without a tombstone; it may have had the same token. */
+  replaces?: string
 }
 
 export type SessionCreateResult =
@@ -188,7 +190,7 @@ export interface BlockRecord {
   createdAt: number
 }
 
-/** What the sweep removes; the order is the order of a run. */
+/** What the sweep removes, in this order; a run cut short by its time budget is continued by the next one. */
 export const SWEEP_TARGETS = ['sessionsIdle', 'sessionsExpired', 'sessionTombstones', 'ipLogs', 'activity', 'deadLetters', 'blocks', 'cleanupRuns', 'logInternals'] as const
 export type SweepTarget = typeof SWEEP_TARGETS[number]
 
@@ -307,7 +309,7 @@ export interface StorageFacts {
 }
 
 export interface CloseReport {
-  /** Operations that were waiting and could not be stored before the deadline. */
+  /** Operations that were waiting and could not be stored before the deadline; not `appendLog` and `touchSessions`, whose rows their queue counts. */
   notStored: number
 }
 
@@ -317,6 +319,7 @@ export interface Storage {
   findSession (tokenHash: Uint8Array, now: number): MaybePromise<SessionLookup | null>
   /** A live session by its public id. */
   getSession (id: string): Promise<SessionRecord | null>
+  /** Rejects with DOORMAN_CONSTRAINT when there is such a token or id already, or the token has ended. */
   createSession (params: SessionCreateParams): Promise<SessionCreateResult>
   /** False when `fromHash` is no longer the current token of a live session. */
   rotateSession (params: SessionRotateParams): Promise<boolean>
@@ -376,6 +379,8 @@ export interface StorageOptions {
   busyTimeout: number
   /** Most operations that may wait for the writer at once (log batches not counted). */
   maxPending: number
+  /** SQLite: frames of a WAL that wait to be copied back before it is reported; default 20000 (80 MB). */
+  walBacklogLimit?: number
   log: StorageLogger
 }
 export interface StorageLogger {

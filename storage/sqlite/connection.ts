@@ -7,7 +7,7 @@ const WAL_AUTOCHECKPOINT = 1000
 /** The WAL file is cut to this size when it starts anew, bytes. */
 const JOURNAL_SIZE_LIMIT = 16 * 1024 * 1024
 /** Off the event loop a reader may wait for WAL recovery; on it, nothing waits. */
-const READER_BUSY_TIMEOUT = 5000
+export const READER_BUSY_TIMEOUT = 5000
 /** Statements kept per connection; the suite has about 80 of its own, the rest is room for the host's. */
 const STATEMENT_CACHE_LIMIT = 500
 
@@ -34,7 +34,17 @@ export class Connection {
     // `timeout` is SQLite's own busy wait, a blocking sleep: 0 on the main thread (it would freeze the event loop) and 0 in
     // the writer (it would stop the other file too; the writer waits by polling, see file-writer.ts).
     this.db = new Database(path, { readonly: role !== 'writer', timeout: role === 'reader' ? READER_BUSY_TIMEOUT : 0 })
-    const db = this.db
+    try {
+      this.#configure()
+    } catch (error) {
+      // Some of these read the file's head, so a lock (another process changes it to WAL) can refuse them.
+      this.db.close()
+      throw error
+    }
+  }
+
+  #configure (): void {
+    const { db, role, file } = this
     db.pragma('synchronous = NORMAL')
     db.pragma('cache_size = 10000')
     db.pragma('temp_store = MEMORY')
@@ -43,7 +53,11 @@ export class Connection {
     // Memory-mapped reads turn another process's truncation into SIGBUS: off.
     db.pragma('mmap_size = 0')
     db.pragma(`journal_size_limit = ${JOURNAL_SIZE_LIMIT}`)
-    if (role === 'writer') db.pragma(`wal_autocheckpoint = ${WAL_AUTOCHECKPOINT}`)
+    if (role !== 'writer') return
+    db.pragma(`wal_autocheckpoint = ${WAL_AUTOCHECKPOINT}`)
+    // Personal data is overwritten where it was, whenever a row goes or moves: rows deleted before an erasure left their bytes
+    // behind. ON in the small file; in the log FAST, which spares pages that are not written anyway, and ON for erasures.
+    db.pragma(`secure_delete = ${file === 'main' ? 'ON' : 'FAST'}`)
   }
 
   statement (sql: string): Database.Statement<Binding[]> {
@@ -78,7 +92,7 @@ export class Connection {
 
   /** Settings as the connection itself reports them. `busyWaitMs` is given by the writer, whose wait is not SQLite's. */
   report (busyWaitMs = this.number('busy_timeout')): ConnectionReport {
-    const names = ['journal_mode', 'synchronous', 'cache_size', 'temp_store', 'foreign_keys', 'trusted_schema', 'mmap_size', 'journal_size_limit', 'auto_vacuum', 'busy_timeout', 'wal_autocheckpoint']
+    const names = ['journal_mode', 'synchronous', 'cache_size', 'temp_store', 'foreign_keys', 'trusted_schema', 'mmap_size', 'journal_size_limit', 'auto_vacuum', 'busy_timeout', 'wal_autocheckpoint', 'secure_delete']
     const pragmas = Object.fromEntries(names.map(name => [name, this.db.pragma(name, { simple: true }) as string | number]))
     return { role: this.role, file: this.file, readonly: this.db.readonly, busyWaitMs, pragmas }
   }

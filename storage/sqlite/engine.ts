@@ -5,27 +5,37 @@
 import Database from 'better-sqlite3'
 import { statSync } from 'node:fs'
 import { parse, resolve } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { doormanError } from '../../errors.js'
+import { asHealth } from '../../lib/health.js'
 import type { EndReason } from '../../lib/vocabulary.js'
 import type {
   BlockRecord, CleanupRun, CloseReport, ConnectionReport, EndedSession, FileStats, Health, IpLogFilter, LeaseParams, LogAppendResult, LogBatch,
   MaintainParams, MaintainResult, MaybePromise, Page, PageParams, SeriesPoint, SessionCreateParams, SessionCreateResult, SessionListParams,
-  SessionLookup, SessionRecord, SessionRotateParams, SessionSelection, SessionTouch, SqlResult, SqlRow, SqlStatement, Storage, StorageFacts,
+  SessionLookup, SessionRecord, SessionRotateParams, SessionSelection, SessionTouch, SqlResult, SqlRow, SqlStatement, Storage, StorageFacts, StorageLogger,
   StorageOptions, StorageStats, StoredActivity, StoredIpLog, SweepParams, SweepTarget, TopBy, TopEntry, UserErased, UserExport
 } from '../storage.js'
 import { Connection } from './connection.js'
-import { assertOneLibrary, assertSqliteVersion, loadedObjects, prepareLocation } from './guards.js'
+import { toDoormanError } from './errors.js'
+import { assertOneLibrary, assertSqliteVersion, assertWritableDirectory, loadedObjects, prepareLocation } from './guards.js'
 import { assertAllowed } from './host-statements.js'
 import type { Location } from './location.js'
 import { changeCounter, findSession, readHereOrThere } from './point-reads.js'
 import type { WriterFileStats } from './protocol.js'
 import type { ActivityFilter } from './queries.js'
 import { sweepFile, type LogErasure } from './retention-writes.js'
-import { ThreadClient, threadHealth } from './thread-client.js'
+import { underLock } from './open-file.js'
+import { failedThreads, ThreadClient } from './thread-client.js'
+import { WalNotices } from './wal-notices.js'
 import { operationName } from './write-operations.js'
 
 /** Rows per step when a user is erased. */
 const ERASE_STEP = 1000
+/** An erasure tries this often, with this pause, to cut the WAL: two seconds, longer than any list takes. */
+const CUT_ATTEMPTS = 20
+const CUT_PAUSE_MS = 100
+/** Answers to lists may be lost by a close; what is to be stored may not. So readers get little of the deadline, ms. */
+const READERS_CLOSE_MS = 1000
 
 /** The version of SQLite; also proves that the native part can be loaded. @throws DOORMAN_SQLITE_MISSING */
 export function sqliteVersion (open: () => Database.Database = () => new Database(':memory:')): string {
@@ -40,6 +50,18 @@ export function sqliteVersion (open: () => Database.Database = () => new Databas
   return version
 }
 
+const SCRIPTS = { writer: new URL('./writer-thread.js', import.meta.url), reader: new URL('./reader-thread.js', import.meta.url) }
+
+/** The open parts of a database. */
+interface Parts {
+  local: Connection
+  writer: ThreadClient
+  reader: ThreadClient
+  /** Starts another thread. */
+  start (name: 'writer' | 'reader'): ThreadClient
+  notices: WalNotices
+}
+
 /** Opens both files (creating them if missing) and starts the threads. @throws what guards.ts and open-file.ts throw */
 export async function openSqlite (location: Location, options: StorageOptions): Promise<Storage> {
   const version = sqliteVersion()
@@ -47,30 +69,51 @@ export async function openSqlite (location: Location, options: StorageOptions): 
   assertOneLibrary(loadedObjects())
   prepareLocation(location.main)
   prepareLocation(location.log)
-  const settings = { location, busyTimeout: options.busyTimeout }
-  const { maxPending, log } = options
-  const writer = new ThreadClient({ name: 'writer', script: new URL('./writer-thread.js', import.meta.url), settings, maxPending, log })
-  await writer.ready
-  const reader = new ThreadClient({ name: 'reader', script: new URL('./reader-thread.js', import.meta.url), settings, maxPending, log })
-  await reader.ready
-  return new SqliteStorage(version, location, new Connection({ path: location.main, role: 'main-reader', file: 'main' }), writer, reader)
+  const { maxPending, log, ...settings } = options
+  const notices = new WalNotices(log)
+  const threads: ThreadClient[] = []
+  const start: Parts['start'] = name => {
+    const thread = new ThreadClient({ name, script: SCRIPTS[name], settings: { location, ...settings }, maxPending, log, onNotice: notice => { notices.add(notice) } })
+    threads.push(thread)
+    return thread
+  }
+  try {
+    const writer = start('writer')
+    await writer.ready
+    // From here on the schema is there for others to read.
+    const reader = start('reader')
+    await reader.ready
+    const local = await underLock(settings.busyTimeout, () => new Connection({ path: location.main, role: 'main-reader', file: 'main' }))
+    return new SqliteStorage(version, location, { local, writer, reader, start, notices }, log)
+  } catch (error) {
+    await Promise.all(threads.map(thread => thread.close(0)))
+    throw toDoormanError(error)
+  }
 }
 
 class SqliteStorage implements Storage {
   readonly facts: StorageFacts = Object.freeze({ engine: 'sqlite', shared: true, synchronousReads: true })
   #version: string
   #location: Location
+  #parts: Parts
   #local: Connection
   #writer: ThreadClient
   #reader: ThreadClient
+  /** A second reader for what reads whole files (backup, check, counts): lists must not wait behind it. */
+  #inspector: ThreadClient | undefined
+  #log: StorageLogger
+  /** The WAL still holds what was erased, because a reader needed it. */
+  #cutPending = false
   #closed: Promise<CloseReport> | undefined
 
-  constructor (version: string, location: Location, local: Connection, writer: ThreadClient, reader: ThreadClient) {
+  constructor (version: string, location: Location, parts: Parts, log: StorageLogger) {
     this.#version = version
     this.#location = location
-    this.#local = local
-    this.#writer = writer
-    this.#reader = reader
+    this.#parts = parts
+    this.#local = parts.local
+    this.#writer = parts.writer
+    this.#reader = parts.reader
+    this.#log = log
   }
 
   // -------------------------------------------------------------- sessions
@@ -110,16 +153,17 @@ class SqliteStorage implements Storage {
   async addBlock (block: BlockRecord): Promise<void> { await this.#writer.run('addBlock', block) }
   removeBlock (id: string): Promise<boolean> { return this.#writer.run('removeBlock', { id }) }
 
-  sweep (params: SweepParams): Promise<number> { return this.#writer.run(operationName('sweep', sweepFile(params.target)), params) }
-  countSweepable (cutoffs: Record<SweepTarget, number>): Promise<Record<SweepTarget, number>> { return this.#reader.run('countSweepable', cutoffs) }
+  sweep (params: SweepParams): Promise<number> { return this.#writer.run(operationName('sweep', sweepFile(params.target)), params, true) }
+  countSweepable (cutoffs: Record<SweepTarget, number>): Promise<Record<SweepTarget, number>> { return this.#inspect('countSweepable', cutoffs) }
   async maintain (params: MaintainParams): Promise<MaintainResult> {
     const [main, log] = await this.#onBothFiles<MaintainResult>('maintain', params)
+    if (this.#cutPending) this.#cutPending = !await this.#cutWal()
     return { freedPages: main.freedPages + log.freedPages, remainingPages: main.remainingPages + log.remainingPages }
   }
 
-  acquireLease (params: LeaseParams): Promise<boolean> { return this.#writer.run('acquireLease', params) }
-  async releaseLease (name: string, holder: string, completedAt: number | null): Promise<void> { await this.#writer.run('releaseLease', { name, holder, completedAt }) }
-  async addCleanupRun (run: CleanupRun): Promise<void> { await this.#writer.run('addCleanupRun', run) }
+  acquireLease (params: LeaseParams): Promise<boolean> { return this.#writer.run('acquireLease', params, true) }
+  async releaseLease (name: string, holder: string, completedAt: number | null): Promise<void> { await this.#writer.run('releaseLease', { name, holder, completedAt }, true) }
+  async addCleanupRun (run: CleanupRun): Promise<void> { await this.#writer.run('addCleanupRun', run, true) }
   listCleanupRuns (page: PageParams): Promise<Page<CleanupRun>> { return this.#reader.run('listCleanupRuns', page) }
 
   // -------------------------------------------------------------- a user's data
@@ -143,13 +187,24 @@ class SqliteStorage implements Storage {
       erased.ipLogs += step.ipLogs
       erased.deadLetters += step.deadLetters
     }
-    // The WAL still holds the pages as they were; where a reader prevents cutting it now, the next checkpoints do it.
-    await this.#onBothFiles('scrub', null)
+    for (let i = 1; !await this.#cutWal(); i++) {
+      if (i === CUT_ATTEMPTS) {
+        this.#cutPending = true
+        this.#log.warn({}, 'what was erased is still in the WAL, because a reader needs it: the next cleanup cuts it')
+        break
+      }
+      await sleep(CUT_PAUSE_MS)
+    }
     return erased
   }
 
+  /** The WAL holds pages as they were; cutting it is refused, at once, while any reader is on it. */
+  async #cutWal (): Promise<boolean> {
+    return (await this.#onBothFiles<boolean>('scrub', null)).every(Boolean)
+  }
+
   #onBothFiles<T> (name: 'maintain' | 'scrub', params: unknown): Promise<[T, T]> {
-    return Promise.all([this.#writer.run<T>(operationName(name, 'main'), params), this.#writer.run<T>(operationName(name, 'log'), params)])
+    return Promise.all([this.#writer.run<T>(operationName(name, 'main'), params, true), this.#writer.run<T>(operationName(name, 'log'), params, true)])
   }
 
   // -------------------------------------------------------------- the host's own tables
@@ -173,17 +228,25 @@ class SqliteStorage implements Storage {
 
   async backup (file: string): Promise<string[]> {
     const { dir, name, ext } = parse(resolve(file))
+    assertWritableDirectory(dir)
     const paths = { main: resolve(file), log: resolve(dir, `${name}-log${ext}`) }
     const present = Object.values(paths).find(path => statSync(path, { throwIfNoEntry: false }) !== undefined)
     if (present !== undefined) throw doormanError('DOORMAN_VALUE_INVALID', ['file', 'a path where nothing exists yet', present])
-    return this.#reader.run('backup', paths)
+    return this.#inspect('backup', paths)
   }
 
-  check (): Promise<string[]> { return this.#reader.run('check', null) }
+  check (): Promise<string[]> { return this.#inspect('check', null) }
+
+  #inspect<T> (name: string, params: unknown): Promise<T> {
+    if (this.#closed !== undefined) return Promise.reject(doormanError('DOORMAN_STORAGE_CLOSED'))
+    this.#inspector ??= this.#parts.start('reader')
+    return this.#inspector.run(name, params)
+  }
 
   async connections (): Promise<ConnectionReport[]> {
-    const [writer, reader] = await Promise.all([this.#writer.run<ConnectionReport[]>('connections', null), this.#reader.run<ConnectionReport[]>('connections', null)])
-    return [this.#local.report(), ...writer, ...reader]
+    const threads = [this.#writer, this.#reader, ...this.#inspector === undefined ? [] : [this.#inspector]]
+    const reports = await Promise.all(threads.map(thread => thread.run<ConnectionReport[]>('connections', null)))
+    return [this.#local.report(), ...reports.flat()]
   }
 
   async stats (): Promise<StorageStats> {
@@ -199,7 +262,7 @@ class SqliteStorage implements Storage {
   }
 
   health (): Health {
-    return threadHealth({ writer: this.#writer, reader: this.#reader })
+    return asHealth([...failedThreads({ writer: this.#writer, reader: this.#reader }), ...this.#parts.notices.reasons()])
   }
 
   close (deadlineMs: number): Promise<CloseReport> {
@@ -207,10 +270,12 @@ class SqliteStorage implements Storage {
     return this.#closed
   }
 
-  /** The writer last: the last connection to close copies the WAL back and removes it. */
+  /** The writer last: the last connection to close copies the WAL back and removes it. All within one deadline. */
   async #shutDown (deadlineMs: number): Promise<CloseReport> {
-    await this.#reader.close(deadlineMs)
+    const end = performance.now() + deadlineMs
+    const readers = [this.#reader, ...this.#inspector === undefined ? [] : [this.#inspector]]
+    await Promise.all(readers.map(thread => thread.close(Math.min(deadlineMs, READERS_CLOSE_MS))))
     this.#local.close()
-    return { notStored: await this.#writer.close(deadlineMs) }
+    return { notStored: await this.#writer.close(Math.max(0, end - performance.now())) }
   }
 }

@@ -2,7 +2,7 @@
  * All writing of one file: operations wait in three lanes, and whatever waits when the write lock is had goes into one transaction.
  *
  *   interactive  somebody waits for the answer: goes first, committed at once
- *   bulk         batches of rows; a few per transaction, so that an interactive operation behind them waits some milliseconds only
+ *   bulk         batches of rows; about 2000 rows per transaction, so that an interactive operation behind them waits some milliseconds only
  *   maintenance  one operation at a time, alone in its transaction, only when the other lanes are empty
  *
  * The lock wait polls about once a millisecond, with jitter, from a timer: the thread's other file goes on meanwhile. SQLite's lock is no
@@ -23,6 +23,8 @@ export interface WriteOperation {
   run (connection: Connection, params: never): unknown
   /** Rows it stands for in the statistics; 1 unless given. */
   rows? (params: never): number
+  /** Shares its transaction with nobody (the host's own statements, which may roll it back). */
+  alone?: boolean
   /** Runs outside any transaction (checkpoints). Only in the maintenance lane. */
   bare?: boolean
 }
@@ -35,6 +37,7 @@ export interface FileWriterOptions {
   reply (replies: WireReply[]): void
   /** Called after a rollback: what operations remember may not have been stored. */
   rolledBack (): void
+  committed (): void
   /** Rows set aside so far, for the statistics. */
   deadLetters (): number
   /** Milliseconds, monotonic. */
@@ -42,8 +45,11 @@ export interface FileWriterOptions {
   random (): number
 }
 
-/** Bulk operations (batches of up to 500 rows) per transaction. */
-const BULK_PER_TRANSACTION = 4
+/** Operations and rows per transaction: it must stay at some milliseconds, since others wait behind it. */
+const INTERACTIVE_PER_TRANSACTION = 500
+const BULK_ROWS_PER_TRANSACTION = 2000
+
+const rowsOf = ({ operation, params }: Waiting): number => operation.rows?.(params) ?? 1
 
 export class FileWriter {
   readonly connection: Connection
@@ -71,10 +77,8 @@ export class FileWriter {
   }
 
   /** Fails everything that waits; used when closing gives up. */
-  abandon (error: DoormanError): number {
-    const left = LANES.flatMap(lane => this.#lanes[lane].splice(0))
-    this.#reject(left, error)
-    return left.length
+  abandon (error: DoormanError): void {
+    this.#reject(LANES.flatMap(lane => this.#lanes[lane].splice(0)), error)
   }
 
   stats (): WriterFileStats {
@@ -153,8 +157,16 @@ export class FileWriter {
   }
 
   #take (): Waiting[] {
-    const taken = [...this.#lanes.interactive.splice(0), ...this.#lanes.bulk.splice(0, BULK_PER_TRANSACTION)]
-    return taken.length > 0 ? taken : this.#lanes.maintenance.splice(0, 1)
+    const { interactive, bulk, maintenance } = this.#lanes
+    if (interactive[0]?.operation.alone === true) return interactive.splice(0, 1)
+    const alone = interactive.findIndex(({ operation }) => operation.alone)
+    const taken = interactive.splice(0, Math.min(alone === -1 ? Infinity : alone, INTERACTIVE_PER_TRANSACTION))
+    for (let rows = 0; rows < BULK_ROWS_PER_TRANSACTION && bulk.length > 0;) {
+      const [next] = bulk.splice(0, 1) as [Waiting]
+      rows += rowsOf(next)
+      taken.push(next)
+    }
+    return taken.length > 0 ? taken : maintenance.splice(0, 1)
   }
 
   #transact (taken: Waiting[]): void {
@@ -164,7 +176,7 @@ export class FileWriter {
     try {
       for (const waiting of taken) {
         replies.push(this.#runOne(waiting))
-        rows += waiting.operation.rows?.(waiting.params) ?? 1
+        rows += rowsOf(waiting)
       }
       this.connection.run('COMMIT')
     } catch (error) {
@@ -178,6 +190,7 @@ export class FileWriter {
     this.#stats.rows += rows
     this.#stats.transactionMsMax = Math.max(this.#stats.transactionMsMax, this.#options.now() - started)
     this.#options.reply(replies)
+    this.#options.committed()
   }
 
   /** One operation in a savepoint: its fault is its own, the others of the transaction stay. */
@@ -188,7 +201,8 @@ export class FileWriter {
       this.connection.run('RELEASE operation')
       return { id, ok: true, value }
     } catch (error) {
-      if (isFatalToTransaction(error)) throw error
+      // A ROLLBACK conflict clause or trigger ends the whole transaction.
+      if (isFatalToTransaction(error) || !this.connection.db.inTransaction) throw error
       this.connection.run('ROLLBACK TO operation')
       this.connection.run('RELEASE operation')
       this.#options.rolledBack()

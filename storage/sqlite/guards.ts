@@ -1,5 +1,5 @@
 /** Checks before anything is opened: what would corrupt, lose or lock later is refused at the start, with what to do. */
-import { accessSync, constants, mkdirSync, statfsSync, statSync } from 'node:fs'
+import { accessSync, closeSync, constants, mkdirSync, openSync, statfsSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { doormanError, type DoormanErrorCode } from '../../errors.js'
 
@@ -54,20 +54,27 @@ export function assertFileSystem (directory: string, type: number): void {
 
 /**
  * Creates the directory of a database file if it is missing, and checks that files can be created there and the file, where it
- * exists, written.
+ * exists, written. What is created is for this user only: it will hold personal data.
  * @throws DOORMAN_DIRECTORY_UNWRITABLE, DOORMAN_FILESYSTEM_UNSUPPORTED, DOORMAN_DATABASE_UNOPENABLE
  */
 export function prepareLocation (file: string): void {
   const directory = dirname(file)
-  attempt('DOORMAN_DIRECTORY_UNWRITABLE', directory, () => {
-    mkdirSync(directory, { recursive: true })
-    accessSync(directory, constants.W_OK | constants.X_OK)
-  })
+  attempt('DOORMAN_DIRECTORY_UNWRITABLE', directory, () => { mkdirSync(directory, { recursive: true, mode: 0o700 }) })
+  assertWritableDirectory(directory)
   assertFileSystem(directory, statfsSync(directory).type)
   const stat = statSync(file, { throwIfNoEntry: false })
-  if (stat === undefined) return
+  if (stat === undefined) {
+    // Before any connection exists: closing a descriptor of an open database would drop its locks. -wal and -shm take the same mode.
+    attempt('DOORMAN_DATABASE_UNOPENABLE', file, () => { closeSync(openSync(file, 'a', 0o600)) })
+    return
+  }
   if (!stat.isFile()) throw doormanError('DOORMAN_DATABASE_UNOPENABLE', [file, stat.isDirectory() ? 'it is a directory' : 'it is not a regular file'])
   attempt('DOORMAN_DATABASE_UNOPENABLE', file, () => { accessSync(file, constants.R_OK | constants.W_OK) })
+}
+
+/** @throws DOORMAN_DIRECTORY_UNWRITABLE also for one that does not exist, or is something else */
+export function assertWritableDirectory (directory: string): void {
+  attempt('DOORMAN_DIRECTORY_UNWRITABLE', directory, () => { accessSync(`${directory}/.`, constants.W_OK | constants.X_OK) })
 }
 
 function attempt (code: DoormanErrorCode, path: string, action: () => void): void {

@@ -4,7 +4,7 @@ import type { SqlResult, SqlRow, SqlStatement } from '../storage.js'
 import type { Binding, Connection } from './connection.js'
 
 /** Transactions are the writer's, and settings are the connection's: a COMMIT here would commit other people's operations. */
-const FORBIDDEN = /^(?:\s|--[^\n]*\n|\/\*[^]*?\*\/)*(BEGIN|COMMIT|END|ROLLBACK|SAVEPOINT|RELEASE|ATTACH|DETACH|PRAGMA|VACUUM)\b/i
+const FORBIDDEN = /^(?:[\s;]|--[^\n]*\n|\/\*[^]*?\*\/)*(BEGIN|COMMIT|END|ROLLBACK|SAVEPOINT|RELEASE|ATTACH|DETACH|PRAGMA|VACUUM)\b/i
 
 /** @throws DOORMAN_SQL_NOT_ALLOWED */
 export function assertAllowed (statements: readonly SqlStatement[]): void {

@@ -21,6 +21,7 @@ export class LogAppender {
   deadLetters = 0
   #connection: Connection
   #texts: TextDictionary
+  #removals = 0
 
   constructor (connection: Connection) {
     this.#connection = connection
@@ -31,14 +32,22 @@ export class LogAppender {
   append (batch: LogBatch): LogAppendResult {
     const stored = this.#connection.get<{ seq: number }>('SELECT seq FROM log_sources WHERE source = ?', batch.source)
     if (stored !== undefined && stored.seq >= batch.seq) return { deadLetters: 0, duplicates: 0 }
+    this.#noticeRemovals()
     const result = this.#insertAll(batch.rows, batch.at)
     this.#connection.run('INSERT INTO log_sources (source, seq, at) VALUES (?, ?, ?) ON CONFLICT (source) DO UPDATE SET seq = excluded.seq, at = excluded.at', batch.source, batch.seq, batch.at)
     return result
   }
 
-  /** To be called when texts may have gone: after a rollback, after an erasure. */
+  /** To be called after a rollback: what is remembered may not have been stored. */
   forgetTexts (): void {
     this.#texts.forget()
+  }
+
+  /** We hold the write lock, so nobody removes a text between this look and the rows that refer to it. */
+  #noticeRemovals (): void {
+    const { value } = this.#connection.get<{ value: number }>('SELECT value FROM log_counters WHERE name = \'texts_removed\'')!
+    if (value !== this.#removals) this.#texts.forget()
+    this.#removals = value
   }
 
   /** All rows without a savepoint each, which is the usual case; when one is refused, once more, row by row. */

@@ -8,12 +8,12 @@ export interface Migration { name: string, sql: string }
 const VERSION_TABLE = 'doorman_schema'
 
 /**
- * The version of a file; 0 for one that is new to us. Kept in a table of our own, because `user_version` belongs to the host when the
- * file is shared with it.
+ * The steps a file has seen, by name; none for one that is new to us. Kept in a table of our own, because `user_version` belongs to the
+ * host when the file is shared with it.
  */
-export function schemaVersion (connection: Connection): number {
-  if (!hasTable(connection, VERSION_TABLE)) return 0
-  return connection.get<{ version: number }>(`SELECT coalesce(max(version), 0) AS version FROM ${VERSION_TABLE}`)!.version
+export function appliedMigrations (connection: Connection): string[] {
+  if (!exists(connection, VERSION_TABLE)) return []
+  return connection.all<{ name: string }>(`SELECT name FROM ${VERSION_TABLE} ORDER BY version`).map(row => row.name)
 }
 
 /**
@@ -22,20 +22,23 @@ export function schemaVersion (connection: Connection): number {
  * @throws DOORMAN_SCHEMA_NEWER, DOORMAN_SCHEMA_FOREIGN
  */
 export function needsMigration (connection: Connection, migrations: readonly Migration[]): boolean {
-  const version = schemaVersion(connection)
-  if (version > migrations.length) throw doormanError('DOORMAN_SCHEMA_NEWER', [connection.path, version, migrations.length])
-  if (version === 0) {
-    const foreign = createdNames(migrations).find(name => hasTable(connection, name))
+  const applied = appliedMigrations(connection)
+  // The names tell the two files apart: a log opened as the main file would be accepted by its number alone.
+  const other = applied.findIndex((name, i) => i < migrations.length && name !== migrations[i]!.name)
+  if (other !== -1) throw doormanError('DOORMAN_SCHEMA_FOREIGN', [connection.path, `${VERSION_TABLE}: ${applied[other]}`])
+  if (applied.length > migrations.length) throw doormanError('DOORMAN_SCHEMA_NEWER', [connection.path, applied.length, migrations.length])
+  if (applied.length === 0) {
+    const foreign = createdNames(migrations).find(name => exists(connection, name))
     if (foreign !== undefined) throw doormanError('DOORMAN_SCHEMA_FOREIGN', [connection.path, foreign])
   }
-  return version < migrations.length
+  return applied.length < migrations.length
 }
 
 /** Runs the missing steps. The caller holds the write lock (BEGIN IMMEDIATE) and commits. */
 export function migrate (connection: Connection, migrations: readonly Migration[], now: number): void {
   // Asked again under the lock: another process may have migrated in between.
   if (!needsMigration(connection, migrations)) return
-  const from = schemaVersion(connection)
+  const from = appliedMigrations(connection).length
   connection.db.exec(`CREATE TABLE IF NOT EXISTS ${VERSION_TABLE} (version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at INTEGER NOT NULL) STRICT`)
   for (const [i, migration] of migrations.slice(from).entries()) {
     connection.db.exec(migration.sql)
@@ -43,10 +46,10 @@ export function migrate (connection: Connection, migrations: readonly Migration[
   }
 }
 
-function hasTable (connection: Connection, name: string): boolean {
-  return connection.get('SELECT 1 FROM sqlite_schema WHERE name = ? COLLATE NOCASE AND type IN (\'table\', \'view\')', name) !== undefined
+function exists (connection: Connection, name: string): boolean {
+  return connection.get('SELECT 1 FROM sqlite_schema WHERE name = ? COLLATE NOCASE', name) !== undefined
 }
 
 function createdNames (migrations: readonly Migration[]): string[] {
-  return migrations.flatMap(({ sql }) => [...sql.matchAll(/CREATE (?:TABLE|VIEW) (\w+)/g)].map(match => match[1]!))
+  return migrations.flatMap(({ sql }) => [...sql.matchAll(/CREATE (?:TABLE|VIEW|INDEX|TRIGGER) (\w+)/g)].map(match => match[1]!))
 }

@@ -11,24 +11,42 @@ export interface OpenFileOptions {
   migrations: readonly Migration[]
   /** How long to wait for locks, ms. */
   busyTimeout: number
-  now (): number
 }
 
 /** @throws DOORMAN_NOT_A_DATABASE, DOORMAN_DATABASE_UNOPENABLE, DOORMAN_WAL_UNAVAILABLE, DOORMAN_SCHEMA_NEWER, DOORMAN_SCHEMA_FOREIGN, DOORMAN_STORAGE_… */
-export async function openFile ({ path, file, migrations, busyTimeout, now }: OpenFileOptions): Promise<Connection> {
+export async function openFile ({ path, file, migrations, busyTimeout }: OpenFileOptions): Promise<Connection> {
   let connection: Connection | undefined
   try {
-    const opened = connection = new Connection({ path, role: 'writer', file })
-    await underLock({ deadline: now() + busyTimeout, busyTimeout, now }, () => bringUp(opened, migrations, now()))
-    return opened
+    return await underLock(busyTimeout, () => {
+      connection ??= new Connection({ path, role: 'writer', file })
+      bringUp(connection, migrations)
+      return connection
+    })
   } catch (error) {
     connection?.close()
     throw openingError(path, error)
   }
 }
 
+/**
+ * Repeats an action while a lock stops it: even opening meets one when another process opens or closes the file as the first or last.
+ * @throws (rejects) DOORMAN_STORAGE_BUSY after `busyTimeout` ms
+ */
+export async function underLock<T> (busyTimeout: number, action: () => T): Promise<T> {
+  const deadline = performance.now() + busyTimeout
+  for (;;) {
+    try {
+      return action()
+    } catch (error) {
+      if (!isLock(error)) throw error
+      if (performance.now() >= deadline) throw doormanError('DOORMAN_STORAGE_BUSY', [busyTimeout], error)
+      await sleep(2)
+    }
+  }
+}
+
 /** Settings of the file and its schema. May be repeated from the start after any lock. */
-function bringUp (connection: Connection, migrations: readonly Migration[], now: number): void {
+function bringUp (connection: Connection, migrations: readonly Migration[]): void {
   const { db } = connection
   // A file that is new must learn this before its first table; a host's own file keeps what it has.
   if (connection.number('page_count') === 0) db.pragma('auto_vacuum = INCREMENTAL')
@@ -36,26 +54,12 @@ function bringUp (connection: Connection, migrations: readonly Migration[], now:
   if (journalMode(connection) !== 'wal') db.pragma('journal_mode = WAL')
   const mode = journalMode(connection)
   if (mode !== 'wal') throw doormanError('DOORMAN_WAL_UNAVAILABLE', [connection.path, mode])
-  if (needsMigration(connection, migrations)) db.transaction(() => migrate(connection, migrations, now)).immediate()
+  // One snapshot: another process may be migrating at this moment.
+  if (db.transaction(() => needsMigration(connection, migrations))()) db.transaction(() => migrate(connection, migrations, Date.now())).immediate()
 }
 
 function journalMode (connection: Connection): string {
   return connection.db.pragma('journal_mode', { simple: true }) as string
-}
-
-interface Wait { deadline: number, busyTimeout: number, now (): number }
-
-async function underLock ({ deadline, busyTimeout, now }: Wait, action: () => void): Promise<void> {
-  for (;;) {
-    try {
-      action()
-      return
-    } catch (error) {
-      if (!isLock(error)) throw error
-      if (now() >= deadline) throw doormanError('DOORMAN_STORAGE_BUSY', [busyTimeout], error)
-      await sleep(2)
-    }
-  }
 }
 
 function openingError (path: string, error: unknown): DoormanError {

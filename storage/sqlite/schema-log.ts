@@ -73,6 +73,16 @@ CREATE TABLE texts (
 CREATE INDEX texts_by_hash ON texts (hash);
 CREATE INDEX texts_by_day ON texts (last_day);
 
+-- Writers remember numbers of texts; every removal, by whichever process, tells them to forget.
+CREATE TABLE log_counters (
+  name TEXT NOT NULL PRIMARY KEY,
+  value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO log_counters (name, value) VALUES ('texts_removed', 0);
+CREATE TRIGGER texts_removed AFTER DELETE ON texts BEGIN
+  UPDATE log_counters SET value = value + 1 WHERE name = 'texts_removed';
+END;
+
 CREATE VIEW ip_logs AS SELECT ${IP_LOG_COLUMNS} FROM ip_log_rows AS r;
 
 CREATE TABLE user_activity (

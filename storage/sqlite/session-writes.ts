@@ -1,4 +1,5 @@
 /** Changes to sessions. Each function runs inside the writer's transaction, in a savepoint of its own. */
+import { doormanError } from '../../errors.js'
 import type { EndReason } from '../../lib/vocabulary.js'
 import type { EndedSession, SessionCreateParams, SessionCreateResult, SessionRotateParams, SessionSelection, SessionTouch } from '../storage.js'
 import type { Binding, Connection } from './connection.js'
@@ -10,7 +11,10 @@ export function bumpCounter (connection: Connection, name: 'sessions' | 'blocks'
 }
 
 /** The limit is exact under parallel logins, because counting, evicting and inserting share one write transaction. */
-export function createSession (connection: Connection, { tokenHash, session, limit, now, idleBefore }: SessionCreateParams): SessionCreateResult {
+export function createSession (connection: Connection, { tokenHash, session, limit, now, idleBefore, replaces }: SessionCreateParams): SessionCreateResult {
+  // Nothing brings an ended token back: a caller that brings tokens of its own may not know yet that this one has ended.
+  if (connection.get('SELECT 1 FROM session_tombstones WHERE token_hash = ?', tokenHash) !== undefined) throw doormanError('DOORMAN_CONSTRAINT', ['the token has ended'])
+  if (replaces !== undefined && connection.run('DELETE FROM sessions WHERE id = ?', replaces).changes > 0) bumpCounter(connection, 'sessions')
   let evicted: EndedSession[] = []
   if (limit !== null) {
     const live = connection.get<{ n: number }>('SELECT count(*) AS n FROM sessions WHERE user_id = ? AND last_active_at > ? AND expires_at > ?', session.userId, idleBefore, now)!.n

@@ -33,8 +33,8 @@ export class TextDictionary {
   }
 
   /**
-   * The number of a text, storing it if needed. Marks it as used on `day` once a day: a text not used for longer than the log is kept
-   * may be gone (another process's sweep), so what is remembered from an earlier day is looked up again.
+   * The number of a text, storing it if needed. Marks it as used on `day`, once a day: the sweep removes texts that were not used for
+   * longer than the log is kept.
    */
   ref (kind: TextKind, text: string, day: number): number {
     const remembered = this.#known[kind]
@@ -51,7 +51,7 @@ export class TextDictionary {
     return id
   }
 
-  /** After a rollback, what was remembered may never have been stored; after an erasure, it may be gone. */
+  /** After a rollback, what was remembered may never have been stored; after a removal, it may be gone. */
   forget (): void {
     for (const remembered of Object.values(this.#known)) remembered.clear()
   }

@@ -3,10 +3,10 @@
  * and what happens when the thread dies: pending requests are failed with a code, and a new thread is started.
  */
 import { Worker } from 'node:worker_threads'
-import { doormanError, type DoormanError, type DoormanErrorCode } from '../../errors.js'
-import type { Health, StorageLogger } from '../storage.js'
+import { doormanError, type DoormanError } from '../../errors.js'
+import type { StorageLogger } from '../storage.js'
 import { decodeError } from './errors.js'
-import type { FromThread, ThreadSettings, ToThread, WireRequest } from './protocol.js'
+import type { FromThread, Notice, ThreadSettings, ToThread, WireReply, WireRequest } from './protocol.js'
 
 export interface ThreadClientOptions {
   name: 'writer' | 'reader'
@@ -15,23 +15,33 @@ export interface ThreadClientOptions {
   /** Most requests that may be waiting at once. */
   maxPending: number
   log: StorageLogger
+  /** Told of what the thread reports by itself. */
+  onNotice? (notice: Notice): void
 }
 
-interface Pending { resolve (value: unknown): void, reject (error: DoormanError): void }
+interface Pending {
+  resolve (value: unknown): void
+  reject (error: DoormanError): void
+  /** Nothing is lost with it: a queue keeps and counts its rows, or the next cleanup does the same. */
+  uncounted: boolean
+}
 
 /** Deaths within this time, ms, before the thread is given up. */
 const DEATH_WINDOW_MS = 60_000
 const MAX_DEATHS = 5
+/** Wait before the n-th new start within the window, ms; the first is at once. */
+const restartDelay = (deaths: number) => deaths === 1 ? 0 : 50 * 2 ** deaths
 /** How long after its deadline a closing thread may still answer, ms. */
 const STUCK_MS = 500
 
 export class ThreadClient {
   restarts = 0
-  /** Set when the thread died too often: nothing works any more. */
+  /** Set when the thread could not be opened, or died too often: nothing works any more. */
   failed: DoormanError | undefined
+  /** Resolves when the thread has opened its files for the first time; rejects with the reason when it cannot. */
+  readonly ready: Promise<void>
   #options: ThreadClientOptions
   #worker: Worker | undefined
-  #ready: Promise<void>
   #exited: Promise<void> = Promise.resolve()
   #pending = new Map<number, Pending>()
   #outbox: WireRequest[] = []
@@ -44,12 +54,10 @@ export class ThreadClient {
 
   constructor (options: ThreadClientOptions) {
     this.#options = options
-    this.#ready = this.#start()
-  }
-
-  /** Resolves when the thread has opened its files; rejects with the reason when it cannot. */
-  get ready (): Promise<void> {
-    return this.#ready
+    this.ready = this.#start().catch((error: DoormanError) => {
+      this.#giveUp(error)
+      throw error
+    })
   }
 
   get pending (): number {
@@ -57,18 +65,18 @@ export class ThreadClient {
   }
 
   /**
-   * Sends a request. `unbounded` requests come from a queue that has its own limit.
+   * Sends a request. `uncounted` ones (of a queue with its own limit, of the cleanup) are not bounded here, and not counted when closing.
    * @throws (rejects) DOORMAN_QUEUE_FULL, DOORMAN_STORAGE_CLOSED, DOORMAN_WRITER_DIED or DOORMAN_READER_DIED, and what the request itself fails with
    */
-  run<T> (name: string, params: unknown, unbounded = false): Promise<T> {
+  run<T> (name: string, params: unknown, uncounted = false): Promise<T> {
     if (this.failed !== undefined) return Promise.reject(this.failed)
     if (this.#closing) return Promise.reject(doormanError('DOORMAN_STORAGE_CLOSED'))
-    if (!unbounded && this.#pending.size >= this.#options.maxPending) return Promise.reject(doormanError('DOORMAN_QUEUE_FULL', [this.#options.maxPending]))
+    if (!uncounted && this.#pending.size >= this.#options.maxPending) return Promise.reject(doormanError('DOORMAN_QUEUE_FULL', [this.#options.maxPending]))
     return new Promise<T>((resolve, reject) => {
       const id = this.#nextId++
       // Only pending work keeps the process alive.
       if (this.#pending.size === 0) this.#worker?.ref()
-      this.#pending.set(id, { resolve: resolve as (value: unknown) => void, reject })
+      this.#pending.set(id, { resolve: resolve as (value: unknown) => void, reject, uncounted })
       this.#outbox.push({ id, name, params })
       this.#scheduleFlush()
     })
@@ -92,75 +100,86 @@ export class ThreadClient {
     return this.#abandoned
   }
 
+  /** Resolves when the thread is ready, rejects when it could not open its files or ended before. */
   #start (): Promise<void> {
-    const { script, settings, name } = this.#options
-    // A thread refuses `--input-type` (of `node -e`), which it would inherit.
-    const execArgv = process.execArgv.filter(flag => !flag.startsWith('--input-type'))
-    const worker = new Worker(script, { workerData: settings, name: `doorman-${name}`, execArgv })
-    this.#worker = worker
-    let death: unknown
-    let ready = false
-    return new Promise<void>((resolve, reject) => {
+    const { script, settings, name, onNotice } = this.#options
+    // A thread refuses the flag `--input-type` (of `node -e`), which it would inherit; given any list of its own, it would refuse others.
+    const own = process.execArgv.some(flag => flag.startsWith('--input-type')) ? { execArgv: [] } : {}
+    return new Promise<void>((_resolve, reject) => {
+      const worker = new Worker(script, { workerData: settings, name: `doorman-${name}`, ...own })
+      this.#worker = worker
+      let reason: unknown
       worker.on('message', (message: FromThread) => {
         if (message.type === 'replies') {
-          this.#settle(message)
+          this.#settle(message.replies)
+        } else if (message.type === 'notice') {
+          onNotice?.(message.notice)
         } else if (message.type === 'ready') {
-          ready = this.#online = true
+          this.#online = true
           if (this.#pending.size === 0) worker.unref()
           this.#scheduleFlush()
-          resolve()
+          _resolve()
         } else {
-          // The thread ends by itself; this is no death, but the answer to opening.
-          this.#closing = true
           reject(decodeError(message.error))
         }
       })
-      worker.on('error', error => { death = error })
-      this.#exited = new Promise(exited => {
+      worker.on('error', error => { reason = error })
+      this.#exited = new Promise(resolve => {
         worker.on('exit', code => {
+          const wasOnline = this.#online
           this.#online = false
           this.#worker = undefined
-          if (!this.#closing) this.#died(death ?? `exit code ${code}`, ready, reject)
-          exited()
+          const error = this.#death(reason ?? `exit code ${code}`)
+          reject(error)
+          if (wasOnline && !this.#closing) this.#died(error)
+          resolve()
         })
       })
     })
   }
 
-  /** Ended without being asked to. One that ended before it was ready will do so again, so it is not started again. */
-  #died (reason: unknown, ready: boolean, failStart: (error: DoormanError) => void): void {
-    const { name, log } = this.#options
+  #death (reason: unknown): DoormanError {
     const text = reason instanceof Error ? reason.message : String(reason)
-    const error = doormanError(name === 'writer' ? 'DOORMAN_WRITER_DIED' : 'DOORMAN_READER_DIED' satisfies DoormanErrorCode, [text], reason)
+    return doormanError(this.#options.name === 'writer' ? 'DOORMAN_WRITER_DIED' : 'DOORMAN_READER_DIED', [text], reason)
+  }
+
+  /** Ended without being asked to: what was under way is failed, and a new thread is started, unless that has happened too often. */
+  #died (error: DoormanError): void {
+    const { name, log } = this.#options
+    // What has not been sent can wait for the next thread; what was sent may or may not be stored.
+    const unsent = new Set(this.#outbox.map(request => request.id))
+    this.#rejectAll(error, id => !unsent.has(id))
     const now = performance.now()
     this.#deaths = [...this.#deaths.filter(at => at > now - DEATH_WINDOW_MS), now]
-    this.#outbox = []
-    if (!ready) {
-      this.failed = error
-      failStart(error)
-    } else if (this.#deaths.length >= MAX_DEATHS) {
-      this.failed = error
-      log.fatal({ err: error, deaths: this.#deaths.length }, `the ${name} thread keeps dying: given up`)
-    } else {
-      this.restarts++
-      log.error({ err: error }, `the ${name} thread ended unexpectedly: starting another`)
-      this.#ready = this.#start()
-      this.#ready.catch((cause: unknown) => {
-        this.failed ??= error
-        log.fatal({ err: cause }, `the ${name} thread could not be started again: given up`)
-      })
+    const deaths = this.#deaths.length
+    if (deaths >= MAX_DEATHS) {
+      this.#giveUp(error)
+      log.fatal({ err: error, deaths }, `the ${name} thread keeps dying: given up`)
+      return
     }
+    this.restarts++
+    log.error({ err: error, deaths }, `the ${name} thread ended unexpectedly: starting another`)
+    setTimeout(() => {
+      if (!this.#closing) this.#start().catch((cause: DoormanError) => this.#died(cause))
+    }, restartDelay(deaths))
+  }
+
+  #giveUp (error: DoormanError): void {
+    this.failed = error
+    this.#outbox = []
     this.#rejectAll(error)
   }
 
-  #rejectAll (error: DoormanError): void {
-    const pending = [...this.#pending.values()]
-    this.#pending.clear()
-    if (this.#closing) this.#abandoned += pending.length
-    for (const { reject } of pending) reject(error)
+  #rejectAll (error: DoormanError, which: (id: number) => boolean = () => true): void {
+    for (const [id, { reject, uncounted }] of [...this.#pending]) {
+      if (!which(id)) continue
+      this.#pending.delete(id)
+      if (this.#closing && !uncounted) this.#abandoned++
+      reject(error)
+    }
   }
 
-  #settle ({ replies }: Extract<FromThread, { type: 'replies' }>): void {
+  #settle (replies: WireReply[]): void {
     for (const reply of replies) {
       // After close() has given up on a stuck thread, its late answers have nobody waiting.
       const pending = this.#pending.get(reply.id)
@@ -168,10 +187,14 @@ export class ThreadClient {
       if (reply.ok) {
         pending?.resolve(reply.value)
       } else {
-        if (reply.error.code === 'DOORMAN_STORAGE_CLOSED') this.#abandoned++
+        if (reply.error.code === 'DOORMAN_STORAGE_CLOSED' && pending?.uncounted === false) this.#abandoned++
         pending?.reject(decodeError(reply.error))
       }
     }
+    this.#rest()
+  }
+
+  #rest (): void {
     if (this.#pending.size === 0 && !this.#closing) this.#worker?.unref()
   }
 
@@ -188,7 +211,24 @@ export class ThreadClient {
     if (this.#outbox.length === 0 || !this.#online) return
     const requests = this.#outbox
     this.#outbox = []
-    this.#post({ type: 'requests', requests })
+    try {
+      this.#post({ type: 'requests', requests })
+    } catch {
+      // Nothing was sent: one of them holds what cannot go to a thread. It fails alone.
+      for (const request of requests) this.#flushAlone(request)
+    }
+  }
+
+  /** A promise or a function among the host's parameters must not take others down with it. */
+  #flushAlone (request: WireRequest): void {
+    try {
+      this.#post({ type: 'requests', requests: [request] })
+    } catch (error) {
+      const pending = this.#pending.get(request.id)
+      this.#pending.delete(request.id)
+      pending?.reject(doormanError('DOORMAN_SQL_INVALID', [(error as Error).message], error))
+      this.#rest()
+    }
   }
 
   #post (message: ToThread): void {
@@ -196,8 +236,7 @@ export class ThreadClient {
   }
 }
 
-/** Degraded once a thread was given up. */
-export function threadHealth (threads: Record<string, Pick<ThreadClient, 'failed'>>): Health {
-  const reasons = Object.entries(threads).flatMap(([name, { failed }]) => failed === undefined ? [] : [`the ${name} thread has failed`])
-  return reasons.length === 0 ? { status: 'ok' } : { status: 'degraded', reasons }
+/** A reason for each thread that was given up. */
+export function failedThreads (threads: Record<string, Pick<ThreadClient, 'failed'>>): string[] {
+  return Object.entries(threads).flatMap(([name, { failed }]) => failed === undefined ? [] : [`the ${name} thread has failed`])
 }

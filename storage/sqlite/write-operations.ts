@@ -17,13 +17,13 @@ const scrub: WriteOperation = {
   run: (connection: Connection) => (connection.db.pragma('wal_checkpoint(TRUNCATE)') as [{ busy: number }])[0].busy === 0
 }
 
-/** Freed bytes are overwritten, for the time of an erasure only: it costs a write per freed page. */
+/** In the log, freed pages are overwritten for the time of an erasure only: it costs a write per page. */
 const erasing = (erase: (connection: Connection, params: never) => unknown): WriteOperation => maintenance((connection, params) => {
   connection.db.pragma('secure_delete = ON')
   try {
     return erase(connection, params)
   } finally {
-    connection.db.pragma('secure_delete = OFF')
+    connection.db.pragma('secure_delete = FAST')
   }
 })
 
@@ -40,11 +40,11 @@ export function mainOperations (): OperationTable {
     acquireLease: interactive(acquireLease),
     releaseLease: interactive(releaseLease),
     addCleanupRun: interactive(addCleanupRun),
-    batch: interactive(runBatch),
+    batch: { lane: 'interactive', alone: true, run: runBatch },
     touchSessions: { lane: 'bulk', run: touchSessions, rows: (touches: SessionTouch[]) => touches.length },
     sweep: maintenance(sweep),
     maintain: maintenance(maintain),
-    eraseSessions: erasing(eraseSessions),
+    eraseSessions: maintenance(eraseSessions),
     scrub
   }
 }
@@ -54,10 +54,7 @@ export function logOperations (appender: LogAppender): OperationTable {
     appendLog: { lane: 'bulk', run: (_connection, batch: LogBatch) => appender.append(batch), rows: (batch: LogBatch) => batch.rows.length },
     sweepLog: maintenance((connection: Connection, params: SweepParams) => sweep(connection, params)),
     maintainLog: maintenance(maintain),
-    eraseLog: erasing((connection, params) => {
-      appender.forgetTexts()
-      return eraseLog(connection, params)
-    }),
+    eraseLog: erasing(eraseLog),
     scrubLog: scrub
   }
 }

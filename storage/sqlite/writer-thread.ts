@@ -9,23 +9,25 @@ import { openFile } from './open-file.js'
 import type { ThreadSettings, WireRequest } from './protocol.js'
 import { logMigrations } from './schema-log.js'
 import { mainMigrations } from './schema-main.js'
-import { answer, runThread, type Reply, type ThreadService } from './thread-shell.js'
+import { answer, runThread, type Post, type ThreadService } from './thread-shell.js'
+import { WalWatch } from './wal-watch.js'
 import { logOperations, mainOperations } from './write-operations.js'
 
 await runThread(startWriter)
 
-async function startWriter ({ location, busyTimeout }: ThreadSettings, reply: Reply): Promise<ThreadService> {
+async function startWriter ({ location, busyTimeout, walBacklogLimit }: ThreadSettings, { reply, notify }: Post): Promise<ThreadService> {
   const now = () => performance.now()
-  const main = await openFile({ path: location.main, file: 'main', migrations: mainMigrations, busyTimeout, now: Date.now })
-  const log = await openFile({ path: location.log, file: 'log', migrations: logMigrations, busyTimeout, now: Date.now }).catch((error: unknown) => {
+  const main = await openFile({ path: location.main, file: 'main', migrations: mainMigrations, busyTimeout })
+  const log = await openFile({ path: location.log, file: 'log', migrations: logMigrations, busyTimeout }).catch((error: unknown) => {
     main.close()
     throw error
   })
   const appender = new LogAppender(log)
   const common: Pick<FileWriterOptions, 'busyTimeout' | 'reply' | 'now' | 'random'> = { busyTimeout, reply, now, random: Math.random }
+  const watches = { main: new WalWatch({ connection: main, notify, limit: walBacklogLimit }), log: new WalWatch({ connection: log, notify, limit: walBacklogLimit }) }
   const files: Record<FileName, FileWriter> = {
-    main: new FileWriter({ ...common, connection: main, rolledBack () {}, deadLetters: () => 0 }),
-    log: new FileWriter({ ...common, connection: log, rolledBack () { appender.forgetTexts() }, deadLetters: () => appender.deadLetters })
+    main: new FileWriter({ ...common, connection: main, rolledBack () {}, committed () { watches.main.committed() }, deadLetters: () => 0 }),
+    log: new FileWriter({ ...common, connection: log, rolledBack () { appender.forgetTexts() }, committed () { watches.log.committed() }, deadLetters: () => appender.deadLetters })
   }
   const operations = new Map<string, [FileWriter, WriteOperation]>()
   for (const [name, operation] of Object.entries(mainOperations())) operations.set(name, [files.main, operation])
@@ -41,7 +43,7 @@ async function startWriter ({ location, busyTimeout }: ThreadSettings, reply: Re
     handle ({ id, name, params }: WireRequest) {
       const found = operations.get(name)
       if (found !== undefined) found[0].submit(id, found[1], params as never)
-      else answer(reply, id, questions[name]!)
+      else answer(reply, id, questions[name]!, busyTimeout)
     },
     async stop (deadline) {
       const end = now() + deadline
@@ -49,6 +51,8 @@ async function startWriter ({ location, busyTimeout }: ThreadSettings, reply: Re
       const error = doormanError('DOORMAN_STORAGE_CLOSED')
       files.main.abandon(error)
       files.log.abandon(error)
+      watches.main.stop()
+      watches.log.stop()
       main.close()
       log.close()
     }

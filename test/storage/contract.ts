@@ -97,6 +97,31 @@ export function storageContract (t: Test, open: OpenFresh): void {
     t.equal((await storage.listSessions({ now: NOW, idleBefore: 0, limit: 10 })).items.length, 1)
   })
 
+  t.test('sessions: one may take the place of another, token and all', async t => {
+    const storage = await open(t)
+    const guest = await create(storage, { userId: 'anonymous' })
+    const before = await storage.changeCounter('sessions')
+    const login = await create(storage, {}, { tokenHash: guest.tokenHash, replaces: guest.record.id })
+    t.match(await storage.findSession(guest.tokenHash, NOW), { state: 'live', session: { id: login.record.id, userId: 'ada' } })
+    t.equal(await storage.getSession(guest.record.id), null)
+    t.ok(await storage.changeCounter('sessions') > before)
+    await create(storage, {}, { replaces: 'long gone' })
+    await t.rejects(create(storage, { id: login.record.id }, { replaces: guest.record.id }), { code: 'DOORMAN_CONSTRAINT' })
+  })
+
+  t.test('sessions: a token that has ended or was replaced is never used again', async t => {
+    const storage = await open(t)
+    const guest = await create(storage, { userId: 'anonymous' })
+    await storage.endSessions({ id: guest.record.id }, 'revoked', NOW)
+    for (const rest of [{}, { replaces: guest.record.id }]) {
+      await t.rejects(create(storage, {}, { tokenHash: guest.tokenHash, ...rest }), { code: 'DOORMAN_CONSTRAINT' })
+    }
+    const { record, tokenHash } = await create(storage)
+    await storage.rotateSession({ sessionId: record.id, fromHash: tokenHash, toHash: hashOf('next'), now: NOW, graceUntil: NOW, reauthenticated: null })
+    await t.rejects(create(storage, {}, { tokenHash }), { code: 'DOORMAN_CONSTRAINT' })
+    t.match(await storage.findSession(guest.tokenHash, NOW), { state: 'ended', reason: 'revoked' })
+  })
+
   t.test('sessions: a failing creation does not disturb those beside it', async t => {
     const storage = await open(t)
     const { record } = await create(storage)
@@ -518,6 +543,7 @@ export function storageContract (t: Test, open: OpenFresh): void {
     await t.rejects(create(storage), { code: 'DOORMAN_STORAGE_CLOSED' })
     await t.rejects(async () => storage.findSession(hashOf('x'), NOW), { code: 'DOORMAN_STORAGE_CLOSED' })
     await t.rejects(storage.listSessions({ now: 0, idleBefore: 0, limit: 1 }), { code: 'DOORMAN_STORAGE_CLOSED' })
+    await t.rejects(storage.check(), { code: 'DOORMAN_STORAGE_CLOSED' })
   })
 }
 

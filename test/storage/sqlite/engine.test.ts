@@ -1,11 +1,11 @@
 /** What only SQLite has: two files, connections and their settings, opening and its refusals, locks, other processes. */
 import t from 'tap'
 import Database from 'better-sqlite3'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { openSqliteStorage, recordingLogger, tempFile } from '../../helper.js'
+import { openSqliteStorage, recordingLogger, tempFile, until } from '../../helper.js'
 import { openStorage } from '../../../storage/open.js'
 import { append, create, cutoffs, DAY, hashOf, ipRow, NOW } from '../contract.js'
 
@@ -19,13 +19,23 @@ t.test('connection settings: read back on every connection of the process', asyn
   ])
   for (const { role, file, pragmas, busyWaitMs } of connections) {
     t.match(pragmas, {
-      journal_mode: 'wal', synchronous: 1, cache_size: 10_000, temp_store: 2, foreign_keys: 1, trusted_schema: 0, mmap_size: 0, auto_vacuum: 2,
+      journal_mode: 'wal',
+      synchronous: 1,
+      cache_size: 10_000,
+      temp_store: 2,
+      foreign_keys: 1,
+      trusted_schema: 0,
+      mmap_size: 0,
+      auto_vacuum: 2,
       journal_size_limit: 16 * 1024 * 1024
     }, `${role} ${file}`)
     t.equal(pragmas['busy_timeout'], role === 'reader' ? 5000 : 0, 'SQLite\'s own, blocking wait is only where blocking does no harm')
     t.equal(busyWaitMs, { 'main-reader': 0, writer: 30_000, reader: 5000 }[role])
   }
   t.equal(connections[1]!.pragmas['wal_autocheckpoint'], 1000)
+  t.same([connections[1]!.pragmas['secure_delete'], connections[2]!.pragmas['secure_delete']], [1, 2], 'deleted bytes are overwritten')
+  await storage.check()
+  t.equal((await storage.connections()).length, 7, 'the second reader as well, once it was needed')
 })
 
 t.test('two files, readable by anybody with sqlite3 under the names of the contract', async t => {
@@ -72,6 +82,36 @@ t.test('erased bytes are gone from file, WAL and free pages', async t => {
   t.match((await storage.listIpLogs({ userId: secret }, { limit: 10 })).items, [{ requestId: 'back', userId: secret }], 'the name can be used again')
 })
 
+t.test('an erasure tries again while a reader holds the WAL, and leaves the rest to the next cleanup', async t => {
+  const file = tempFile(t)
+  const log = recordingLogger()
+  const storage = await openSqliteStorage(t, file, { log })
+  const secret = 'user-behind-a-reader'
+  const { record } = await create(storage, { userId: secret })
+  await storage.touchSessions([{ sessionId: record.id, at: NOW + 1, ip: null, userAgent: null, flagged: false }])
+  await storage.endSessions({ id: record.id }, 'revoked', NOW)
+  const reader = new Database(file, { readonly: true })
+  t.teardown(() => reader.close())
+  reader.exec('BEGIN')
+  reader.prepare('SELECT count(*) FROM sessions').get()
+  t.match(await storage.eraseUser(secret), { endedSessions: 1 })
+  t.match(log.lines, [{ level: 'warn', message: /still in the WAL/ }])
+  t.ok(readFileSync(`${file}-wal`).includes(secret))
+  reader.exec('COMMIT')
+  await storage.maintain({ pages: 1, optimize: false })
+  for (const path of [file, `${file}-wal`]) t.notOk(readFileSync(path).includes(secret), path)
+  await storage.maintain({ pages: 1, optimize: false })
+})
+
+t.test('texts removed by one process are stored again by another that remembered them', async t => {
+  const file = tempFile(t)
+  const [a, b] = [await openSqliteStorage(t, file), await openSqliteStorage(t, file)]
+  await append(b, [ipRow({ userId: 'u1', sessionId: 's1' })])
+  await a.eraseUser('u1')
+  await append(b, [ipRow({ userId: 'u1', sessionId: 's1', requestId: 'after' })])
+  t.match((await a.listIpLogs({ userId: 'u1' }, { limit: 5 })).items, [{ userId: 'u1', sessionId: 's1', requestId: 'after', path: '/hello' }])
+})
+
 t.test('opening: what is there is kept; a second opening finds it', async t => {
   const file = tempFile(t)
   const first = await openSqliteStorage(t, file)
@@ -99,18 +139,26 @@ t.test('opening is refused, and nothing is overwritten', async t => {
   const db = new Database(newer)
   db.exec('INSERT INTO doorman_schema (version, name, applied_at) VALUES (99, \'future\', 0)')
   db.close()
-  await refused(newer, 'DOORMAN_SCHEMA_NEWER', /version 99.*up to 1/)
+  await refused(newer, 'DOORMAN_SCHEMA_NEWER', /version 2.*up to 1/)
 
   const foreign = join(dirname(text), 'foreign.db')
   const host = new Database(foreign)
   host.pragma('journal_mode = WAL')
   host.exec('CREATE TABLE Sessions (sid TEXT)')
   host.close()
-  await refused(foreign, 'DOORMAN_SCHEMA_FOREIGN', /already has a table "sessions"/)
+  await refused(foreign, 'DOORMAN_SCHEMA_FOREIGN', /already has "sessions"/)
 
   const log = join(dirname(text), 'good.db')
   writeFileSync(logFile(log), 'no database either, '.repeat(100))
   await t.rejects(open(log), { code: 'DOORMAN_NOT_A_DATABASE', message: /good-log\.db/ }, 'the log file is checked as well')
+})
+
+t.test('files for the eyes of this user only, and each in its role', async t => {
+  const file = tempFile(t)
+  await openSqliteStorage(t, file)
+  for (const path of [file, logFile(file), `${file}-wal`, `${file}-shm`]) t.equal(statSync(path).mode & 0o777, 0o600, path)
+  const swapped = openStorage({ url: `file:${logFile(file)}`, logUrl: `file:${file}`, busyTimeout: 100, maxPending: 1, log: recordingLogger() })
+  await t.rejects(swapped, { code: 'DOORMAN_SCHEMA_FOREIGN', message: /request log/ })
 })
 
 t.test('opening waits for a lock, up to its deadline', async t => {
@@ -123,6 +171,28 @@ t.test('opening waits for a lock, up to its deadline', async t => {
   await sleep(20)
   holder.exec('COMMIT')
   holder.close()
+  t.same((await opening).health(), { status: 'ok' })
+})
+
+t.test('files for the eyes of this user only, and each in its role', async t => {
+  const file = tempFile(t)
+  await openSqliteStorage(t, file)
+  for (const path of [file, logFile(file), `${file}-wal`, `${file}-shm`]) t.equal(statSync(path).mode & 0o777, 0o600, path)
+  const swapped = openStorage({ url: `file:${logFile(file)}`, logUrl: `file:${file}`, busyTimeout: 100, maxPending: 1, log: recordingLogger() })
+  await t.rejects(swapped, { code: 'DOORMAN_SCHEMA_FOREIGN', message: /request log/ })
+})
+
+t.test('opening waits for a lock that even forbids reading', async t => {
+  const file = tempFile(t)
+  const holder = new Database(file)
+  t.teardown(() => holder.close())
+  holder.exec('CREATE TABLE host (x); BEGIN EXCLUSIVE')
+  const open = (busyTimeout: number) => openStorage({ url: `file:${file}`, logUrl: null, busyTimeout, maxPending: 1, log: recordingLogger() })
+  await t.rejects(open(50), { code: 'DOORMAN_STORAGE_BUSY', message: /longer than 50 ms/ })
+  const opening = open(10_000)
+  t.teardown(() => opening.then(storage => storage.close(1000)))
+  await sleep(100)
+  holder.exec('COMMIT')
   t.same((await opening).health(), { status: 'ok' })
 })
 
@@ -240,6 +310,23 @@ t.test('a batch that is refused as a whole is refused with a code', async t => {
   t.match((await storage.listIpLogs({}, { limit: 10 })).items, [{ path: '/hello' }])
 })
 
+t.test('a pinned reader: writers go on, health names the cause, and all is well when it has gone', async t => {
+  const file = tempFile(t)
+  const log = recordingLogger()
+  const storage = await openSqliteStorage(t, file, { log, walBacklogLimit: 100 })
+  const reader = new Database(file, { readonly: true })
+  t.teardown(() => reader.close())
+  reader.exec('BEGIN')
+  reader.prepare('SELECT count(*) FROM sessions').get()
+  for (let i = 0; i < 120; i++) await create(storage)
+  await until(() => storage.health().status === 'degraded')
+  t.match(storage.health(), { reasons: [/pinned reader makes the WAL of the main file grow/] })
+  t.ok((await storage.stats()).files.main.walBacklog > 100)
+  reader.exec('COMMIT')
+  await until(() => storage.health().status === 'ok')
+  t.match(log.lines.map(line => line.level), ['warn', 'info'])
+})
+
 t.test('backup: a consistent copy while the service writes; nothing is overwritten', async t => {
   const file = tempFile(t)
   const storage = await openSqliteStorage(t, file)
@@ -250,6 +337,8 @@ t.test('backup: a consistent copy while the service writes; nothing is overwritt
   t.same(await storage.backup(target), [target, logFile(target)])
   await writing
   await t.rejects(storage.backup(target), { code: 'DOORMAN_VALUE_INVALID', message: /nothing exists yet/ })
+  const missing = join(dirname(file), 'missing')
+  await t.rejects(storage.backup(join(missing, 'copy.db')), { code: 'DOORMAN_DIRECTORY_UNWRITABLE', message: `The directory ${missing} cannot be written (ENOENT)` })
   const copy = await openSqliteStorage(t, target)
   t.match(await copy.findSession(tokenHash, NOW), { state: 'live' })
   t.equal((await copy.listIpLogs({}, { limit: 10 })).items.length, 1)

@@ -18,12 +18,13 @@ function setUp (t: Test, busyTimeout = 5000) {
   connection.db.pragma('journal_mode = WAL')
   connection.db.exec('CREATE TABLE t (n INTEGER NOT NULL CHECK (n >= 0))')
   const groups: WireReply[][] = []
-  const state = { rollbacks: 0 }
+  const state = { rollbacks: 0, commits: 0 }
   const writer = new FileWriter({
     connection,
     busyTimeout,
     reply (replies) { if (replies.length > 0) groups.push(replies) },
     rolledBack () { state.rollbacks++ },
+    committed () { state.commits++ },
     deadLetters: () => 3,
     now: () => performance.now(),
     random: Math.random
@@ -37,7 +38,7 @@ function setUp (t: Test, busyTimeout = 5000) {
 }
 
 t.test('everything that waits goes into one transaction; lanes have their order', async t => {
-  const { writer, groups, rows, settled } = setUp(t)
+  const { writer, groups, rows, settled, state } = setUp(t)
   writer.submit(1, upkeep, 100 as never)
   writer.submit(2, upkeep, 101 as never)
   for (let i = 0; i < 6; i++) writer.submit(10 + i, bulk, (50 + i) as never)
@@ -45,11 +46,34 @@ t.test('everything that waits goes into one transaction; lanes have their order'
   t.equal(writer.waiting, 11)
   await settled(11)
   t.same(rows(), [0, 1, 2, 50, 51, 52, 53, 54, 55, 100, 101])
-  t.same(groups.map(group => group.length), [7, 2, 1, 1], 'interactive and four bulk, the other bulk, maintenance alone')
+  t.same(groups.map(group => group.length), [9, 1, 1], 'interactive and bulk, maintenance alone')
+  t.equal(state.commits, 3)
   const stats = writer.stats()
-  t.match(stats, { commits: 4, rows: 3 + 60 + 2, lockWaits: 0, deadLetters: 3, freePages: 0 })
+  t.match(stats, { commits: 3, rows: 3 + 60 + 2, lockWaits: 0, deadLetters: 3, freePages: 0 })
   t.ok(stats.walFrames > 0)
   t.ok(stats.pageCount > 0)
+})
+
+t.test('a transaction stays short, however many wait', async t => {
+  const { writer, groups, settled } = setUp(t)
+  const batch: WriteOperation = { ...bulk, rows: () => 900 }
+  for (let i = 0; i < 700; i++) writer.submit(i, insert, i as never)
+  for (let i = 0; i < 4; i++) writer.submit(1000 + i, batch, i as never)
+  await settled(704)
+  t.same(groups.map(group => group.length), [503, 201])
+})
+
+t.test('operations that may end the transaction have one of their own', async t => {
+  const { writer, groups, rows, replies, settled } = setUp(t)
+  const host: WriteOperation = { lane: 'interactive', alone: true, run: (c, n: number) => c.run('INSERT OR ROLLBACK INTO t (n) VALUES (?)', n).changes }
+  writer.submit(1, insert, 1 as never)
+  writer.submit(2, host, -5 as never)
+  writer.submit(3, host, 5 as never)
+  writer.submit(4, insert, 2 as never)
+  await settled(4)
+  t.same(groups.map(group => group.map(reply => reply.id)), [[1], [2], [3], [4]])
+  t.match(replies()[1], { ok: false, error: { code: 'DOORMAN_CONSTRAINT' } })
+  t.same(rows(), [1, 5, 2])
 })
 
 t.test('a failing operation fails alone', async t => {
@@ -152,7 +176,7 @@ t.test('what is abandoned is told so', async t => {
   other.exec('BEGIN IMMEDIATE')
   writer.submit(1, insert, 1 as never)
   writer.submit(2, upkeep, 2 as never)
-  t.equal(writer.abandon(doormanError('DOORMAN_STORAGE_CLOSED')), 2)
+  writer.abandon(doormanError('DOORMAN_STORAGE_CLOSED'))
   t.match(replies(), [{ id: 1, error: { code: 'DOORMAN_STORAGE_CLOSED' } }, { id: 2 }])
   t.equal(writer.waiting, 0)
   other.exec('ROLLBACK')

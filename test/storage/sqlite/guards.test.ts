@@ -2,7 +2,7 @@
 import t from 'tap'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { assertFileSystem, assertOneLibrary, assertSqliteVersion, loadedObjects, prepareLocation, sqliteLibraries } from '../../../storage/sqlite/guards.js'
+import { assertFileSystem, assertOneLibrary, assertSqliteVersion, assertWritableDirectory, loadedObjects, prepareLocation, sqliteLibraries } from '../../../storage/sqlite/guards.js'
 import { sqliteVersion } from '../../../storage/sqlite/engine.js'
 
 t.test('SQLite before 3.51.3 is refused', async t => {
@@ -31,6 +31,14 @@ t.test('network file systems are refused by name', async t => {
   assertFileSystem('/srv', 0xef53)
   t.throws(() => assertFileSystem('/srv', 0x6969), { code: 'DOORMAN_FILESYSTEM_UNSUPPORTED', message: /\/srv is on a NFS/ })
   t.throws(() => assertFileSystem('/srv', 0xff534d42 | 0), { message: /CIFS/ }, 'a negative type, as some platforms give it')
+})
+
+t.test('a directory that must be there', async t => {
+  const dir = t.testdir({ file: '' })
+  assertWritableDirectory(dir)
+  for (const [name, reason] of [['missing', 'ENOENT'], ['file', 'ENOTDIR']] as const) {
+    t.throws(() => assertWritableDirectory(join(dir, name)), { code: 'DOORMAN_DIRECTORY_UNWRITABLE', message: `The directory ${join(dir, name)} cannot be written (${reason})` })
+  }
 })
 
 t.test('the directory is created, and what is no file is refused', async t => {

@@ -2,13 +2,13 @@
 import t from 'tap'
 import { dirname } from 'node:path'
 import { Connection } from '../../../storage/sqlite/connection.js'
-import { migrate, needsMigration, schemaVersion, type Migration } from '../../../storage/sqlite/migrate.js'
+import { appliedMigrations, migrate, needsMigration, type Migration } from '../../../storage/sqlite/migrate.js'
 import { openFile } from '../../../storage/sqlite/open-file.js'
 import { TextDictionary } from '../../../storage/sqlite/text-dictionary.js'
 import { logMigrations } from '../../../storage/sqlite/schema-log.js'
 import { tempFile } from '../../helper.js'
 
-const open = (path: string, migrations: readonly Migration[] = []) => openFile({ path, file: 'main', migrations, busyTimeout: 50, now: Date.now })
+const open = (path: string, migrations: readonly Migration[] = []) => openFile({ path, file: 'main', migrations, busyTimeout: 50 })
 
 t.test('what cannot be opened', async t => {
   const file = tempFile(t)
@@ -21,14 +21,25 @@ t.test('migrations run once, in order, and only the missing ones', async t => {
   const file = tempFile(t)
   const steps: Migration[] = [{ name: 'one', sql: 'CREATE TABLE one (x)' }, { name: 'two', sql: 'CREATE TABLE two (x)' }]
   const first = await open(file, steps.slice(0, 1))
-  t.equal(schemaVersion(first), 1)
+  t.same(appliedMigrations(first), ['one'])
   first.close()
   const second = await open(file, steps)
-  t.equal(schemaVersion(second), 2)
+  t.same(appliedMigrations(second), ['one', 'two'])
   t.same(second.all('SELECT version, name FROM doorman_schema'), [{ version: 1, name: 'one' }, { version: 2, name: 'two' }])
   migrate(second, steps, 0)
   t.equal(needsMigration(second, steps), false, 'another process may have been faster')
   second.close()
+})
+
+t.test('the schema of another file is refused', async t => {
+  const file = tempFile(t)
+  const first = await open(file, logMigrations)
+  first.close()
+  await t.rejects(open(file, [{ name: 'sessions', sql: 'CREATE TABLE s (x)' }]), { code: 'DOORMAN_SCHEMA_FOREIGN', message: /doorman_schema: request log/ })
+  const foreign = await open(tempFile(t, 'foreign.db'))
+  foreign.db.exec('CREATE TABLE host (x); CREATE INDEX Mine ON host (x)')
+  t.throws(() => needsMigration(foreign, [{ name: 'one', sql: 'CREATE INDEX mine ON other (x)' }]), { code: 'DOORMAN_SCHEMA_FOREIGN', message: /"mine"/ })
+  foreign.close()
 })
 
 t.test('a step that fails leaves nothing of the others', async t => {
