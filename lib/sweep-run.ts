@@ -1,0 +1,110 @@
+/**
+ * The work of one cleanup run: old rows out in small batches with a pause between them, so that other writers get in; then
+ * free pages back to the file system. Ends early, without harm, when its time is over or it is told to stop.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import { SWEEP_TARGETS, type Storage, type SweepTarget } from '../storage/storage.js'
+
+/** How long each kind of row is kept, ms. */
+export interface Retention {
+  /** Sessions not used for this long end. */
+  sessionIdle: number
+  tombstones: number
+  ipLogs: number
+  activity: number
+  deadLetters: number
+  /** The cleanup's own history. */
+  history: number
+}
+
+export type Cutoffs = Record<SweepTarget, number>
+
+/** The limits of a run that started at `now`; they do not move while it lasts. */
+export function cutoffs (retention: Retention, now: number): Cutoffs {
+  return {
+    sessionsIdle: now - retention.sessionIdle,
+    sessionsExpired: now,
+    sessionTombstones: now - retention.tombstones,
+    ipLogs: now - retention.ipLogs,
+    activity: now - retention.activity,
+    deadLetters: now - retention.deadLetters,
+    blocks: now,
+    cleanupRuns: now - retention.history,
+    // What only the rows of the IP log refer to, so never younger than those.
+    logInternals: now - retention.ipLogs
+  }
+}
+
+export function nothingRemoved (): Record<SweepTarget, number> {
+  return Object.fromEntries(SWEEP_TARGETS.map(target => [target, 0])) as Record<SweepTarget, number>
+}
+
+export interface SweepWork {
+  storage: Pick<Storage, 'sweep' | 'maintain'>
+  cutoffs: Cutoffs
+  now: number
+  /** Most rows per batch. */
+  batchSize: number
+  /** Asked before each step. False ends the run: out of time, or stopping; a rejection fails it. */
+  goOn (): Promise<boolean>
+  /** Kept from run to run. */
+  place: SweepPlace
+  random: () => number
+}
+
+/**
+ * The kind of row at which the last run was cut short or failed, null when it got through all of them. The next run starts after
+ * it and comes to it last: a kind with more old rows than one run can remove must not keep the others waiting for ever.
+ */
+export interface SweepPlace { stoppedAt: SweepTarget | null }
+
+/** Counters that are filled while the run goes on, so that a failed run still says what it removed. */
+export interface SweepOutcome { removed: Record<SweepTarget, number>, freedPages: number, complete: boolean }
+
+/** Pages given back per step: about 10 ms of the write lock. */
+const VACUUM_STEP = 200
+/** Free pages not worth another step: the next rows fill them. */
+const VACUUM_REST = 64
+/** Longest pause between two steps, ms: time for other processes, which poll the lock about every millisecond. */
+const PAUSE_MAX = 8
+
+/** Does the work; `outcome` is updated after every step. Rejects with the storage's error. */
+export async function sweepAll (work: SweepWork, outcome: SweepOutcome): Promise<void> {
+  const { place } = work
+  const start = SWEEP_TARGETS.findIndex(target => target === place.stoppedAt) + 1
+  for (const target of [...SWEEP_TARGETS.slice(start), ...SWEEP_TARGETS.slice(0, start)]) {
+    place.stoppedAt = target
+    if (!await sweepTarget(work, target, outcome)) return
+  }
+  place.stoppedAt = null
+  outcome.complete = await giveBackPages(work, outcome)
+}
+
+/** False when the run had to end before the target was empty. */
+async function sweepTarget (work: SweepWork, target: SweepTarget, outcome: SweepOutcome): Promise<boolean> {
+  const { storage, cutoffs, now, batchSize } = work
+  while (await work.goOn()) {
+    const count = await storage.sweep({ target, before: cutoffs[target], limit: batchSize, now })
+    outcome.removed[target] += count
+    if (count < batchSize) return true
+    await rest(work.random)
+  }
+  return false
+}
+
+async function giveBackPages (work: SweepWork, outcome: SweepOutcome): Promise<boolean> {
+  // Statistics are refreshed with the first step: once per run, after the rows are gone.
+  let optimize = true
+  while (await work.goOn()) {
+    const { freedPages, remainingPages } = await work.storage.maintain({ pages: VACUUM_STEP, optimize })
+    outcome.freedPages += freedPages
+    if (freedPages === 0 || remainingPages <= VACUUM_REST) return true
+    optimize = false
+    await rest(work.random)
+  }
+  return false
+}
+
+function rest (random: () => number) {
+  return delay(1 + random() * (PAUSE_MAX - 1))
+}
