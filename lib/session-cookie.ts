@@ -1,0 +1,117 @@
+/**
+ * The session cookie: its options and the rules browsers have for them, its attributes for a reply, and finding it in a
+ * request. Over HTTPS it has the `__Host-` prefix by default, with which browsers accept it only from this very host and
+ * only with `Secure`; over plain HTTP that would lose it silently, so there it goes without both.
+ */
+import { doormanError } from '../errors.js'
+import { option, resolveOptions } from './options.js'
+
+export interface SessionCookieOptions {
+  /** Default `__Host-sid`; `__Secure-sid` with a `domain` or another `path`; `sid` where `secure` is false. */
+  name?: string | null
+  /** `true`: always `Secure`. `false`: never. `'auto'`: where the request came by HTTPS. Default 'auto'. */
+  secure?: boolean | 'auto'
+  /** Default 'lax'. `'none'` needs `secure: true`. */
+  sameSite?: 'lax' | 'strict' | 'none'
+  /** Default '/'. */
+  path?: string
+  /** Also for the subdomains of this domain. Default null: this host only. */
+  domain?: string | null
+}
+
+/** Attributes as `reply.setCookie` takes them: each one is stated, so that no default of the host's slips in. */
+export interface CookieAttributes {
+  path: string
+  domain?: string
+  httpOnly: true
+  secure: boolean
+  sameSite: 'lax' | 'strict' | 'none'
+  signed: false
+  partitioned: false
+  /** Seconds. */
+  maxAge?: number
+}
+
+export interface SessionCookie {
+  readonly secure: boolean | 'auto'
+  /** The name it has in a request or reply, by whether that goes over HTTPS. */
+  name (https: boolean): string
+  /** Attributes for setting it. It lives as long as the session can at most: `expiresAt`, and 400 days as browsers cap it. */
+  attributes (https: boolean, expiresAt: number, now: number): CookieAttributes
+  /** Attributes for clearing it: the same, or browsers would keep it. */
+  clearing (https: boolean): CookieAttributes
+}
+
+const MAX_AGE = 400 * 86_400
+// Set to undefined, they undo what the host made the default of its own cookies.
+const UNSET: object = { domain: undefined, priority: undefined, encode: undefined, expires: undefined }
+
+const specs = {
+  name: option.text(null, /^[!#$%&'*+\-.^_`|~\w]{1,100}$/, 'a cookie name of 1 to 100 characters'),
+  secure: option.custom<boolean | 'auto'>('auto', 'true, false or "auto"', value => typeof value === 'boolean' || value === 'auto'),
+  sameSite: option.oneOf('lax', ['lax', 'strict', 'none']),
+  path: option.text('/', /^\/[^;\p{Cc}]*$/u, 'a path that starts with "/"'),
+  domain: option.text(null, /^[a-z0-9-]+(\.[a-z0-9-]+)*$/i, 'a domain name such as "example.com"')
+}
+
+const PREFIX = /^__(?:Host|Secure)-/i
+const HOST_PREFIX = /^__Host-/i
+
+/**
+ * Checks cookie options, alone and together.
+ * @throws DOORMAN_OPTION_UNKNOWN, DOORMAN_OPTION_INVALID
+ */
+export function createSessionCookie (given: unknown, owner: string): SessionCookie {
+  const { name, secure, sameSite, path, domain } = resolveOptions(owner, given, specs)
+  const refuse = (option: string, expected: string, got: string) => { throw doormanError('DOORMAN_OPTION_INVALID', [`${owner}.${option}`, expected, got]) }
+  const prefix = domain === null && path === '/' ? '__Host-' : '__Secure-'
+  const secureName = name ?? (secure === false ? 'sid' : `${prefix}sid`)
+  if (PREFIX.test(secureName) && secure === false) refuse('secure', `true or "auto" with the cookie name ${secureName}: browsers accept that name only with Secure`, 'false')
+  if (HOST_PREFIX.test(secureName) && domain !== null) refuse('domain', `left out with the cookie name ${secureName}: browsers accept that name only without a domain`, domain)
+  if (HOST_PREFIX.test(secureName) && path !== '/') refuse('path', `"/" with the cookie name ${secureName}: browsers accept that name only for the whole host`, path)
+  if (sameSite === 'none' && secure !== true) refuse('sameSite', '"lax" or "strict" unless secure is true: browsers accept "none" only with Secure', 'none')
+  // A prefixed name is refused by browsers over plain HTTP, so in `auto` mode the cookie is called differently there.
+  const plainName = secure === 'auto' ? secureName.replace(PREFIX, '') : secureName
+
+  const isSecure = (https: boolean) => secure === 'auto' ? https : secure
+  const clearing = (https: boolean): CookieAttributes => ({
+    ...UNSET,
+    path,
+    ...domain === null ? {} : { domain },
+    httpOnly: true,
+    secure: isSecure(https),
+    sameSite,
+    signed: false,
+    partitioned: false
+  })
+  return {
+    secure,
+    name: https => https ? secureName : plainName,
+    clearing,
+    attributes: (https, expiresAt, now) => ({ ...clearing(https), maxAge: Math.min(Math.floor((expiresAt - now) / 1000), MAX_AGE) })
+  }
+}
+
+const SEMICOLON = 59
+const SPACE = 32
+const TAB = 9
+
+/**
+ * Finds one cookie in a Cookie header without parsing the others. Undefined: not there. Empty: there more than once, which no
+ * browser does with one cookie of ours: somebody may have planted a second one, and which is the right one cannot be known.
+ */
+export function findCookie (header: string, name: string): string | undefined {
+  const start = `${name}=`
+  let found: string | undefined
+  for (let at = header.indexOf(start); at !== -1; at = header.indexOf(start, at + start.length)) {
+    let before = at - 1
+    while (before >= 0 && (header.charCodeAt(before) === SPACE || header.charCodeAt(before) === TAB)) before--
+    // The end of a longer name, or text inside of a value.
+    if (before >= 0 && header.charCodeAt(before) !== SEMICOLON) continue
+    if (found !== undefined) return ''
+    const from = at + start.length
+    const end = header.indexOf(';', from)
+    found = (end === -1 ? header.slice(from) : header.slice(from, end)).trimEnd()
+  }
+  return found
+}

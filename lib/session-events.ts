@@ -1,0 +1,60 @@
+/**
+ * Events of the session service. The names follow the OWASP logging vocabulary where it has one, so that a log of them
+ * is understood by the tools that know it. A listener that fails never disturbs the request that caused the event.
+ */
+import type { EndReason } from './vocabulary.js'
+
+export const SESSION_EVENTS = [
+  'session_created', // a session began
+  'session_renewed', // it got a new token
+  'session_expired', // a token of a session that has timed out was refused, for the first time in this process
+  'session_use_after_expire', // a token of a session already ended, or a token already replaced, was used
+  'session_ended', // a session was ended: by somebody, by the limit, or by the changed-client policy
+  'excess_sessions_exceeded', // a user reached the limit of sessions
+  'session_client_changed' // a session was used from another network, browser or system
+] as const
+export type SessionEventName = typeof SESSION_EVENTS[number]
+
+export interface SessionEvent {
+  name: SessionEventName
+  at: number
+  userId: string
+  /** Null where the event is about the user. */
+  sessionId: string | null
+  /** Why a session ended or a token was refused. */
+  reason: EndReason | null
+  /** The client that caused it, where known. */
+  ip: string | null
+  userAgent: string | null
+  /** More, by event: `changes`, `limit`, `policy`, `reauthenticated`. */
+  detail: Readonly<Record<string, unknown>>
+}
+export type SessionListener = (event: SessionEvent) => unknown
+
+export interface SessionEvents {
+  on (name: SessionEventName, listener: SessionListener): void
+  off (name: SessionEventName, listener: SessionListener): void
+  emit (name: SessionEventName, at: number, userId: string, sessionId: string | null, more?: Partial<SessionEvent>): void
+}
+
+/** @param onError told of a listener that threw or rejected */
+export function createSessionEvents (onError: (error: unknown, event: SessionEventName) => void): SessionEvents {
+  const listeners = new Map<SessionEventName, Set<SessionListener>>(SESSION_EVENTS.map(name => [name, new Set()]))
+  return {
+    on: (name, listener) => { listeners.get(name)!.add(listener) },
+    off: (name, listener) => { listeners.get(name)!.delete(listener) },
+    emit (name, at, userId, sessionId, more) {
+      const set = listeners.get(name)!
+      if (set.size === 0) return
+      const event = Object.freeze({ name, at, userId, sessionId, reason: null, ip: null, userAgent: null, detail: {}, ...more })
+      for (const listener of set) {
+        try {
+          const result = listener(event)
+          if (result instanceof Promise) result.catch(error => onError(error, name))
+        } catch (error) {
+          onError(error, name)
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,152 @@
+/**
+ * Sessions at the door of HTTP: reads the credential of a request, has it judged, renews it where that is due, refuses the
+ * request where the route asks for more, and writes the cookie. Knows requests and replies only by the few things it needs.
+ */
+import { doormanError } from '../errors.js'
+import type { Clock } from './clock.js'
+import { NO_SESSION, readCredential, RequestSession, requestSession, type Credential, type SessionCarrier } from './request-session.js'
+import type { CookieAttributes, SessionCookie } from './session-cookie.js'
+import type { SessionPolicy } from './session-policy.js'
+import type { SessionView, Validation } from './session-types.js'
+import type { Sessions } from './sessions.js'
+
+export interface GuardRequest extends SessionCarrier {
+  readonly headers: { cookie?: string | undefined, authorization?: string | undefined, 'user-agent'?: string | undefined }
+  readonly protocol: string
+  readonly ip: string | undefined
+  /** Canonical address, where the IP tracking is registered. */
+  readonly clientAddress?: string | null
+}
+
+export interface GuardReply {
+  readonly request: GuardRequest
+  hasHeader (name: string): boolean
+  getHeader (name: string): number | string | string[] | undefined
+  header (name: string, value: string): unknown
+  setCookie (name: string, value: string, attributes: CookieAttributes): unknown
+  clearCookie (name: string, attributes: CookieAttributes): unknown
+}
+
+type Done = (error?: Error) => void
+
+export interface SessionGuard {
+  /** Looks at the session of a request, then does what the policy asks. */
+  look (request: GuardRequest, reply: GuardReply, policy: SessionPolicy, done: Done): void
+  /** The same, where the request may have been looked at before. */
+  require (request: GuardRequest, reply: GuardReply, policy: SessionPolicy, done: Done): void
+  setCookie (reply: GuardReply, token: string, session: SessionView): void
+  clearCookie (reply: GuardReply): void
+}
+
+export interface GuardOptions {
+  sessions: Sessions
+  cookie: SessionCookie
+  bearer: boolean
+  clock: Clock
+  log: { warn (fields: object, message: string): void }
+}
+
+export function createSessionGuard ({ sessions, cookie, bearer, clock, log }: GuardOptions): SessionGuard {
+  let warned = false
+
+  function look (request: GuardRequest, reply: GuardReply, policy: SessionPolicy, done: Done): void {
+    const credential = readCredential(request.headers, cookie.name(isHttps(request)), bearer)
+    if (credential === null) {
+      sessions.validate(undefined) // counted
+      request[requestSession] = NO_SESSION
+      return settle(request, reply, policy, done)
+    }
+    keepPrivate(reply)
+    let validation
+    try {
+      validation = sessions.validate(credential.token, clientOf(request))
+    } catch (error) {
+      return done(error as Error)
+    }
+    if (validation instanceof Promise) validation.then(result => admit(request, reply, policy, credential, result, done), done)
+    else admit(request, reply, policy, credential, validation, done)
+  }
+
+  function admit (request: GuardRequest, reply: GuardReply, policy: SessionPolicy, { token, source }: Credential, result: Validation, done: Done): void {
+    if (!result.valid) {
+      request[requestSession] = new RequestSession(null, result.reason, source, token)
+      return settle(request, reply, policy, done)
+    }
+    const { session, renewalDue } = result
+    sessions.touch(session, clientOf(request))
+    request[requestSession] = new RequestSession(session, null, source, token)
+    // Only a cookie can be replaced behind the client's back.
+    if (!renewalDue || source !== 'cookie') return settle(request, reply, policy, done)
+    sessions.renew(token, session).then(renewed => {
+      if (renewed !== null) setCookie(reply, renewed.token, renewed.session)
+      settle(request, reply, policy, done)
+    }, error => {
+      // The token in hand is still good, and a later request will try again.
+      log.warn({ err: error, sessionId: session.id }, 'a session could not be renewed')
+      settle(request, reply, policy, done)
+    })
+  }
+
+  function settle (request: GuardRequest, reply: GuardReply, policy: SessionPolicy, done: Done): void {
+    if (!policy.required) return done()
+    keepPrivate(reply)
+    const { session, refusal } = request[requestSession]!
+    if (session === null) {
+      // The cookie is not cleared here: a parallel request may just have set a new one, and this reply would remove it.
+      if (bearer) reply.header('www-authenticate', 'Bearer')
+      const timedOut = refusal === 'idle' || refusal === 'expired'
+      return done(doormanError(timedOut ? 'DOORMAN_SESSION_EXPIRED' : 'DOORMAN_SESSION_INVALID'))
+    }
+    done(policy.maxAge !== null && !sessions.isFresh(session, policy.maxAge) ? doormanError('DOORMAN_SESSION_NOT_FRESH') : undefined)
+  }
+
+  function setCookie (reply: GuardReply, token: string, session: SessionView): void {
+    const { request } = reply
+    const https = isHttps(request)
+    if (!https && !warned && cookie.secure !== false) warnAboutHttp(cookie.secure)
+    keepPrivate(reply)
+    reply.setCookie(cookie.name(https), token, cookie.attributes(https, session.expiresAt, clock()))
+    // A login or a new token. Where sessions are not looked at, such as a route that logs others in, this one is nobody's.
+    const before = request[requestSession]
+    if (before) request[requestSession] = new RequestSession(session, null, before.source ?? 'cookie', token)
+  }
+
+  function warnAboutHttp (secure: true | 'auto'): void {
+    warned = true
+    const proxy = 'If TLS ends at a proxy, set Fastify\'s trustProxy to its address.'
+    log.warn({ secure }, secure === true
+      ? `A session cookie with Secure was set over plain HTTP: browsers drop it, except from localhost. Serve HTTPS. ${proxy} To allow plain HTTP in development, set cookie.secure to "auto" or false.`
+      : `A session cookie was set over plain HTTP, without Secure and the __Host- prefix: anybody on the way can read it. Serve HTTPS. ${proxy}`)
+  }
+
+  return {
+    look,
+    setCookie,
+    require (request, reply, policy, done) {
+      if (request[requestSession]) settle(request, reply, policy, done)
+      else look(request, reply, policy, done)
+    },
+    clearCookie (reply) {
+      const https = isHttps(reply.request)
+      keepPrivate(reply)
+      reply.clearCookie(cookie.name(https), cookie.clearing(https))
+    }
+  }
+}
+
+const isHttps = (request: GuardRequest) => request.protocol === 'https'
+
+function clientOf (request: GuardRequest) {
+  return {
+    ip: request.clientAddress === undefined ? request.ip ?? null : request.clientAddress,
+    userAgent: request.headers['user-agent'] ?? ''
+  }
+}
+
+/** Keeps shared caches away from a reply that depends on the session. What the host says about caching is left alone. */
+function keepPrivate (reply: GuardReply): void {
+  if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
+  const vary = String(reply.getHeader('vary') ?? '')
+  if (vary === '') reply.header('vary', 'Cookie')
+  else if (vary !== '*' && !/\bcookie\b/i.test(vary)) reply.header('vary', `${vary}, Cookie`)
+}

@@ -1,0 +1,264 @@
+/**
+ * The session service: who is logged in, since when, and for how long still. Usable without HTTP. Changes are acknowledged
+ * after they are committed; failures of the database reach the caller as DOORMAN_STORAGE_… errors.
+ */
+import { doormanError, show } from '../errors.js'
+import type { MaybePromise, Page, SessionRecord, SessionSelection, SessionTouch } from '../storage/storage.js'
+import { cleanClient } from './client-change.js'
+import type { Clock } from './clock.js'
+import { describeDevice } from './device.js'
+import { parseDuration } from './duration.js'
+import type { RowQueue } from './row-queue.js'
+import { createCounters, endOf, noteEnded, toView, type SessionContext, type SessionStorage } from './session-context.js'
+import { createSessionEvents, type SessionEventName, type SessionEvents } from './session-events.js'
+import { readData, readGrace, readIp, readLimit, readUserAgent, readUserId } from './session-input.js'
+import type { ResolvedSessionOptions } from './session-options.js'
+import type { ClientInfo, CreateSession, IssuedSession, ListSessions, RotateSession, SessionStats, SessionView, Validation } from './session-types.js'
+import { createSessionId, createToken, hashToken, pooledRandomBytes, type RandomBytes } from './token.js'
+import { createTouches } from './touches.js'
+import { createValidator } from './session-validation.js'
+
+const UNKNOWN_CLIENT: ClientInfo = { ip: null, userAgent: null }
+
+export interface Sessions {
+  readonly options: ResolvedSessionOptions
+  /**
+   * Begins a session. The token is in the answer and nowhere else.
+   * @throws DOORMAN_VALUE_INVALID, DOORMAN_SESSION_LIMIT (policy `reject`)
+   */
+  create (params: CreateSession): Promise<IssuedSession>
+  /**
+   * Judges a token. With a client, the policy for changed clients applies. Synchronous where the storage reads synchronously.
+   * @throws DOORMAN_SESSION_UNAVAILABLE when sessions cannot be read: never taken for "no session"
+   */
+  validate (token: string | undefined, client?: ClientInfo): MaybePromise<Validation>
+  /** Records a use: at most one per `touchInterval` is written, in the background. Brings `session` up to date. */
+  touch (session: SessionView, client?: ClientInfo): void
+  /** A live session by its public id, or null. */
+  info (id: string): Promise<SessionView | null>
+  /** Live sessions, newest first. Pages may be shorter than `limit` before the last one. */
+  list (params?: ListSessions): Promise<Page<SessionView>>
+  /**
+   * Replaces a live token by a new one; the session stays.
+   * @throws DOORMAN_SESSION_INVALID when the token is not the current one of a live session
+   */
+  rotate (token: string, params?: RotateSession): Promise<IssuedSession>
+  /** A new token with `renewGrace` for the old one; null when another request has just renewed it, or it is not live. */
+  renew (token: string, session: SessionView): Promise<IssuedSession | null>
+  /** Replaces a session's data. @throws DOORMAN_SESSION_NOT_FOUND, DOORMAN_VALUE_INVALID */
+  update (id: string, data: Record<string, unknown>): Promise<SessionView>
+  /** Ends a session; with `userId`, only if it is that user's. False when there is none. */
+  remove (id: string, of?: { userId?: string }): Promise<boolean>
+  /** Ends a user's sessions but one; returns how many. */
+  removeOthers (userId: string, exceptId: string): Promise<number>
+  /** Ends all sessions of a user; returns how many. */
+  removeAll (userId: string): Promise<number>
+  /** Ends every session of everybody; returns how many. */
+  removeEverybody (): Promise<number>
+  /**
+   * Whether the user authenticated less than `maxAge` ago (ms, or such as '15m'; default: the option `freshness`).
+   * @throws DOORMAN_VALUE_INVALID
+   */
+  isFresh (session: SessionView, maxAge?: number | string): boolean
+  on: SessionEvents['on']
+  off: SessionEvents['off']
+  stats (): SessionStats
+}
+
+export interface SessionsDependencies {
+  storage: SessionStorage
+  clock: Clock
+  options: ResolvedSessionOptions
+  /** Makes the queue that last uses go through. */
+  createQueue (commit: (touches: SessionTouch[]) => Promise<unknown>): RowQueue<SessionTouch>
+  /** Told of a listener that threw or rejected. */
+  onListenerError (error: unknown, event: SessionEventName): void
+  /** The form of a canonical address that may be stored. Default: as it is. */
+  storedAddress? (address: string): string
+  /** Default: Node's cryptographic generator. */
+  random?: RandomBytes
+}
+
+export function createSessions ({ storage, clock, options, createQueue, onListenerError, storedAddress = address => address, random = pooledRandomBytes() }: SessionsDependencies): Sessions {
+  const events = createSessionEvents(onListenerError)
+  const touches = createTouches({ store: rows => storage.touchSessions(rows), createQueue })
+  const counters = createCounters()
+  const context: SessionContext = { storage, clock, random, options, storedAddress, touches, events, counters }
+  const { validate, find } = createValidator(context)
+  const { idleTimeout } = options
+  const limit = options.maxPerUser === null ? null : { max: options.maxPerUser, policy: options.limitPolicy }
+  /** Sessions whose token is being renewed by this process. */
+  const renewing = new Set<string>()
+
+  function readAddress (value: unknown): string | null {
+    const address = readIp(value)
+    return address === null ? null : storedAddress(address)
+  }
+
+  async function end (selection: SessionSelection): Promise<number> {
+    const now = clock()
+    const ended = await storage.endSessions(selection, 'revoked', now)
+    noteEnded(context, ended, now)
+    return ended.length
+  }
+
+  /** Changes the token of a live record, unless another has done so first. */
+  async function changeToken (token: string, session: SessionView, graceFor: number, reauthenticated: boolean): Promise<IssuedSession | null> {
+    const now = clock()
+    const next = createToken(random)
+    const expiresAt = reauthenticated ? now + options.absoluteTimeout : session.expiresAt
+    const changed = await storage.rotateSession({
+      sessionId: session.id,
+      fromHash: hashToken(token),
+      toHash: hashToken(next),
+      now,
+      graceUntil: now + graceFor,
+      reauthenticated: reauthenticated ? { expiresAt } : null
+    })
+    if (!changed) return null
+    counters.renewed++
+    events.emit('session_renewed', now, session.userId, session.id, { detail: { reauthenticated } })
+    const lastActiveAt = Math.max(session.lastActiveAt, now)
+    return {
+      token: next,
+      session: {
+        ...session,
+        lastActiveAt,
+        expiresAt,
+        idleExpiresAt: Math.min(lastActiveAt + idleTimeout, expiresAt),
+        authenticatedAt: reauthenticated ? now : session.authenticatedAt
+      }
+    }
+  }
+
+  /** The record with what waits for it, unless it has timed out. */
+  function alive (record: SessionRecord, now: number): SessionRecord | null {
+    const current = touches.overlay(record)
+    return endOf(current, idleTimeout).at <= now ? null : current
+  }
+
+  async function info (id: string): Promise<SessionView | null> {
+    const record = await storage.getSession(id)
+    const current = record === null ? null : alive(record, clock())
+    return current === null ? null : toView(current, idleTimeout)
+  }
+
+  return {
+    options,
+    validate,
+    info,
+    on: events.on,
+    off: events.off,
+
+    async create (params) {
+      const now = clock()
+      const ip = readAddress(params.ip)
+      const userAgent = readUserAgent(params.userAgent, options.userAgentLimit)
+      const record: SessionRecord = {
+        id: createSessionId(random),
+        userId: readUserId(params.userId),
+        createdAt: now,
+        lastActiveAt: now,
+        authenticatedAt: now,
+        rotatedAt: now,
+        expiresAt: now + options.absoluteTimeout,
+        ip,
+        lastIp: ip,
+        userAgent,
+        lastUserAgent: userAgent,
+        device: describeDevice(userAgent),
+        flagged: false,
+        data: readData(params.data ?? {}, options.dataLimit)
+      }
+      const token = createToken(random)
+      const client = { ip, userAgent }
+      const result = await storage.createSession({ tokenHash: hashToken(token), session: record, limit, now, idleBefore: now - idleTimeout })
+      if (!result.created) {
+        events.emit('excess_sessions_exceeded', now, record.userId, null, { ...client, detail: { ...limit } })
+        throw doormanError('DOORMAN_SESSION_LIMIT', [result.live])
+      }
+      counters.created++
+      events.emit('session_created', now, record.userId, record.id, client)
+      if (result.evicted.length > 0) events.emit('excess_sessions_exceeded', now, record.userId, record.id, { ...client, detail: { ...limit } })
+      noteEnded(context, result.evicted, now)
+      return { token, session: toView(record, idleTimeout) }
+    },
+
+    touch (session, client) {
+      const now = clock()
+      const last = Math.max(session.lastActiveAt, touches.lastActiveAt(session.id))
+      if (now - last < options.touchInterval) return
+      const seen = client === undefined ? UNKNOWN_CLIENT : cleanClient(client, context)
+      touches.add({ sessionId: session.id, at: now, ...seen, flagged: false })
+      session.lastActiveAt = now
+      session.idleExpiresAt = Math.min(now + idleTimeout, session.expiresAt)
+      session.lastIp = seen.ip ?? session.lastIp
+    },
+
+    async list ({ userId, ip, limit = 50, after } = {}) {
+      const now = clock()
+      // A session whose last use still waits looks idle to the storage. At that use it was live, so what is stored of it
+      // is younger than that use less the timeout: asking from there on finds it, and `alive` judges it.
+      const idleBefore = Math.min(now, touches.oldest() ?? now) - idleTimeout
+      const page = await storage.listSessions({
+        now,
+        idleBefore,
+        limit: readLimit(limit),
+        ...userId === undefined ? {} : { userId: readUserId(userId) },
+        ...ip === undefined ? {} : { ip: readAddress(ip)! },
+        ...after === undefined ? {} : { after }
+      })
+      const items = page.items.map(record => alive(record, now)).filter(record => record !== null)
+      return { items: items.map(record => toView(record, idleTimeout)), next: page.next }
+    },
+
+    async rotate (token, { reauthenticated = false, grace = 0 } = {}) {
+      // After a login nothing from before it may open the session, not even for a moment.
+      if (reauthenticated && grace !== 0) throw doormanError('DOORMAN_VALUE_INVALID', ['grace', 'left out together with reauthenticated', show(grace)])
+      const graceFor = readGrace(grace)
+      const record = await find(token)
+      const issued = record === null ? null : await changeToken(token, toView(record, idleTimeout), graceFor, reauthenticated)
+      if (issued === null) throw doormanError('DOORMAN_SESSION_INVALID')
+      return issued
+    },
+
+    async renew (token, session) {
+      // Of many requests that arrive with the old token one renews it; the others go on with it, in its grace.
+      if (renewing.has(session.id)) return null
+      renewing.add(session.id)
+      try {
+        return await changeToken(token, session, options.renewGrace, false)
+      } finally {
+        renewing.delete(session.id)
+      }
+    },
+
+    async update (id, data) {
+      const text = readData(data, options.dataLimit)
+      const session = await info(id)
+      if (session === null || !await storage.updateSessionData(id, text)) throw doormanError('DOORMAN_SESSION_NOT_FOUND')
+      return { ...session, data: JSON.parse(text) as Record<string, unknown> }
+    },
+
+    async remove (id, { userId } = {}) {
+      return await end(userId === undefined ? { id } : { id, userId: readUserId(userId) }) > 0
+    },
+    async removeOthers (userId, exceptId) {
+      return await end({ userId: readUserId(userId), exceptId })
+    },
+    async removeAll (userId) {
+      return await end({ userId: readUserId(userId) })
+    },
+    async removeEverybody () {
+      return await end({ all: true })
+    },
+
+    isFresh (session, maxAge = options.freshness) {
+      const age = parseDuration(maxAge)
+      if (age === undefined) throw doormanError('DOORMAN_VALUE_INVALID', ['maxAge', 'a duration in milliseconds or such as "15m"', show(maxAge)])
+      return clock() - session.authenticatedAt < age
+    },
+
+    stats: () => structuredClone({ ...counters, pendingTouches: touches.size })
+  }
+}

@@ -1,0 +1,82 @@
+import t from 'tap'
+import { createSessionCookie, findCookie } from '../../lib/session-cookie.js'
+
+const make = (options: object = {}) => createSessionCookie(options, 'sessions.cookie')
+const DAY = 86_400_000
+
+t.test('R27, R28: names and attributes by default', async t => {
+  const cookie = make()
+  t.equal(cookie.name(true), '__Host-sid')
+  t.equal(cookie.name(false), 'sid')
+  const attributes = { path: '/', domain: undefined, httpOnly: true, sameSite: 'lax', signed: false, partitioned: false, priority: undefined, encode: undefined, expires: undefined }
+  t.strictSame(cookie.clearing(true), { ...attributes, secure: true })
+  t.strictSame(cookie.clearing(false), { ...attributes, secure: false })
+})
+
+t.test('names follow what browsers demand', async t => {
+  const names = (options: object) => [make(options).name(true), make(options).name(false)]
+  t.same(names({ secure: true }), ['__Host-sid', '__Host-sid'])
+  t.same(names({ secure: false }), ['sid', 'sid'])
+  t.same(names({ domain: 'example.com' }), ['__Secure-sid', 'sid'])
+  t.same(names({ path: '/app' }), ['__Secure-sid', 'sid'])
+  t.same(names({ name: 'app' }), ['app', 'app'])
+  t.same(names({ name: '__Host-app' }), ['__Host-app', 'app'])
+  t.match(make({ secure: true, sameSite: 'none', domain: 'example.com' }).clearing(false), { path: '/', domain: 'example.com', secure: true, sameSite: 'none' })
+})
+
+t.test('R29: it lives as long as the session, in seconds, and 400 days at most', async t => {
+  t.equal(make().attributes(true, 10_999, 1000).maxAge, 9)
+  t.equal(make().attributes(true, 1000 * DAY, 0).maxAge, 400 * 86_400)
+})
+
+t.test('options that browsers would punish are refused at registration', async t => {
+  const wrong: [object, RegExp][] = [
+    [{ name: '__Host-x', domain: 'example.com' }, /sessions\.cookie\.domain.*__Host-x.*"?example\.com/],
+    [{ name: '__host-x', path: '/app' }, /sessions\.cookie\.path/],
+    [{ name: '__Host-x', secure: false }, /sessions\.cookie\.secure/],
+    [{ name: '__Secure-x', secure: false }, /sessions\.cookie\.secure/],
+    [{ sameSite: 'none' }, /sessions\.cookie\.sameSite.*Secure/],
+    [{ sameSite: 'none', secure: false }, /sessions\.cookie\.sameSite/],
+    [{ sameSite: 'Lax' }, /sessions\.cookie\.sameSite/],
+    [{ name: 'a b' }, /sessions\.cookie\.name/],
+    [{ name: 'x'.repeat(101) }, /sessions\.cookie\.name/],
+    [{ path: 'app' }, /sessions\.cookie\.path/],
+    [{ path: '/a;b' }, /sessions\.cookie\.path/],
+    [{ domain: 'https://example.com' }, /sessions\.cookie\.domain/],
+    [{ secure: 'yes' }, /sessions\.cookie\.secure/],
+    [{ httpOnly: false }, /sessions\.cookie\.httpOnly/]
+  ]
+  for (const [options, message] of wrong) t.throws(() => make(options), { message, code: /^DOORMAN_OPTION_/ }, JSON.stringify(options))
+  t.throws(() => createSessionCookie('sid', 'sessions.cookie'), { code: 'DOORMAN_OPTION_INVALID', message: /sessions\.cookie.*an object/ })
+})
+
+t.test('one cookie is found without parsing the others', async t => {
+  const cases: [string, string | undefined][] = [
+    ['', undefined],
+    ['sid=1', '1'],
+    ['a=b; sid=1; c=d', '1'],
+    ['a=b;sid=1;c=d', '1'],
+    ['a=b; \t sid=1  ; c=d', '1'],
+    ['xsid=1', undefined],
+    ['xsid=1; sid=2', '2'],
+    ['a=sid=1', undefined],
+    ['a="x sid=1"', undefined],
+    ['sid =1', undefined],
+    ['SID=1', undefined],
+    ['sid=', ''],
+    ['sid=a=b', 'a=b'],
+    ['sid=%41', '%41'],
+    ['sid=1; sid=2', ''],
+    ['sid=1; sid=1', ''],
+    ['sid=1; xsid=2; a=sid=3', '1']
+  ]
+  for (const [header, value] of cases) t.equal(findCookie(header, 'sid'), value, header)
+})
+
+t.test('R6: long hostile headers take no time', async t => {
+  for (const header of [' '.repeat(1_000_000) + 'sid=1', ';'.repeat(1_000_000), 'xsid='.repeat(200_000), 'sid=1;' + ' '.repeat(1_000_000), 'sid= '.repeat(200_000)]) {
+    const start = performance.now()
+    findCookie(header, 'sid')
+    t.ok(performance.now() - start < 100)
+  }
+})
