@@ -1,0 +1,128 @@
+/**
+ * The standalone API as a Fastify instance that does not listen yet: the suite's plugins, security headers, documentation
+ * and routes, in the order they depend on each other. Owns nothing global and reads no environment (`loadConfig` does). Also for
+ * programs that add routes of their own; each route then has to say who may use it (`config.access`).
+ */
+import helmet from '@fastify/helmet'
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
+import Fastify, { type FastifyInstance } from 'fastify'
+import type { Config } from './config.js'
+import { systemClock, type Clock } from './lib/clock.js'
+import { VERSION } from './lib/version.js'
+import access from './plugins/access.js'
+import doorman from './plugins/doorman.js'
+import { frameworkErrors } from './plugins/ip-tracking.js'
+import { errorHandler, notFoundHandler, refusedByFramework, schemaErrorFormatter } from './routes/errors.js'
+import { routes } from './routes/index.js'
+
+export { loadConfig, type Config } from './config.js'
+
+/** What a program may decide otherwise. */
+export interface Overrides {
+  /** Where the log's JSON lines go. Default: standard output. */
+  logStream?: { write (line: string): void }
+  clock?: Clock
+  random?: () => number
+}
+
+const DOCS = '/docs'
+/** What the documentation page may load: itself. Its styles are partly inline. */
+const DOCS_POLICY = {
+  'default-src': "'none'",
+  'script-src': "'self'",
+  'style-src': "'self' 'unsafe-inline'",
+  'img-src': "'self' data:",
+  'connect-src': "'self'",
+  'base-uri': "'none'",
+  'form-action': "'none'",
+  'frame-ancestors': "'none'"
+}
+/** Time to send a whole request, ms: slow senders must not hold connections for ever. */
+const REQUEST_TIMEOUT = 30_000
+/** Silence on a connection after which it is cut, ms, besides the longest wait for a lock. */
+const SILENCE = 60_000
+/** 500 reported requests with long user agents. */
+const BODY_LIMIT = 4 * 1024 * 1024
+
+/** Never in the log: what a request proves its right with. */
+const SECRETS = ['authorization', 'cookie', '["set-cookie"]'].flatMap(name => ['headers', '*.headers'].map(path => name.startsWith('[') ? path + name : `${path}.${name}`))
+
+/**
+ * Builds the API. Call `listen` on the result, or `inject`; and `close` in the end.
+ * @throws (rejects) what the parts throw at registration; everything opened so far is closed then
+ */
+export async function buildApp (config: Config, { logStream, clock = systemClock, random = Math.random }: Overrides = {}): Promise<FastifyInstance> {
+  const app = Fastify({
+    logger: {
+      level: config.logLevel,
+      redact: SECRETS,
+      // Without the query: it may hold what nobody but the host knows.
+      serializers: { req: request => ({ method: request.method, path: request.url.split('?', 1)[0], remoteAddress: request.ip }) },
+      ...(logStream === undefined ? {} : { stream: logStream })
+    },
+    trustProxy: config.trustProxy === false ? false : [...config.trustProxy],
+    frameworkErrors: (error, request, reply) => frameworkErrors(refusedByFramework(error), request, reply),
+    requestTimeout: REQUEST_TIMEOUT,
+    connectionTimeout: config.busyTimeout + SILENCE,
+    bodyLimit: BODY_LIMIT,
+    exposeHeadRoutes: true,
+    return503OnClosing: true,
+    schemaErrorFormatter
+  })
+  try {
+    await assemble(app, config, clock, random)
+  } catch (error) {
+    // The database may be open by now.
+    await app.close()
+    throw error
+  }
+  return app
+}
+
+async function assemble (app: FastifyInstance, config: Config, clock: Clock, random: () => number): Promise<void> {
+  // TypeBox's own: bodies must have the right types, texts of a query string are converted, nothing unknown is passed over.
+  app.setValidatorCompiler(TypeBoxValidatorCompiler)
+  app.setErrorHandler(errorHandler)
+  app.setNotFoundHandler(notFoundHandler)
+
+  await app.register(doorman, {
+    // Half of the time to close is for the requests under way (server.ts), half for what they left to store.
+    database: { url: config.databaseUrl, busyTimeout: config.busyTimeout, closeTimeout: Math.floor(config.closeTimeout / 2), clock, random },
+    ipTracking: { durability: config.ipLogDurability, anonymization: config.ipAnonymization },
+    sessions: {
+      idleTimeout: config.sessionIdleTimeout,
+      absoluteTimeout: config.sessionAbsoluteTimeout,
+      maxPerUser: config.sessionMaxPerUser,
+      limitPolicy: config.sessionLimitPolicy,
+      clientChange: config.sessionClientChange,
+      cookie: { secure: config.cookieSecure },
+      autoValidate: false
+    },
+    cleanup: { interval: config.cleanupInterval, ipLogRetention: config.ipLogRetention, activityRetention: config.activityRetention }
+  })
+  await app.register(access, { apiKeys: config.apiKeys, publicFolders: [DOCS], clock })
+  await app.register(helmet, {
+    // Replies are data, so nothing may be loaded or framed; the documentation page brings a policy of its own.
+    contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } }
+  })
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: { title: 'fastify-doorman', version: VERSION, description: 'Sessions, request log and retention on SQLite' },
+      components: {
+        securitySchemes: {
+          apiKey: { type: 'http', scheme: 'bearer', description: 'An API key' },
+          session: { type: 'http', scheme: 'bearer', description: 'A session\'s token; browsers send it as a cookie instead' }
+        }
+      }
+    },
+    transform: ({ schema, url, route }) => {
+      const needed = route.config?.access
+      return { url, schema: needed === undefined || needed === 'public' ? schema : { ...schema, security: [{ [needed]: [] }] } }
+    }
+  })
+  await app.register(swaggerUi, { routePrefix: DOCS, staticCSP: DOCS_POLICY, uiConfig: { validatorUrl: null } })
+  await app.register(routes, { revokeFreshness: config.sessionRevokeFreshness })
+}

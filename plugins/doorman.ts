@@ -1,0 +1,50 @@
+/**
+ * Everything as one plugin: registers the parts in the order they depend on each other, which is also, backwards, the order
+ * in which they close. Any part but the database can be left out with `false`.
+ */
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { IpTrackingOptions } from '../lib/ip-tracking-options.js'
+import { option, resolveOptions } from '../lib/options.js'
+import activity, { type ActivityOptions } from './activity.js'
+import cleanup, { type CleanupOptions } from './cleanup.js'
+import database, { type DatabaseOptions } from './database.js'
+import ipTracking from './ip-tracking.js'
+import metrics, { type MetricsOptions } from './metrics.js'
+import sessions, { type SessionsPluginOptions } from './sessions.js'
+
+/** Options of each part, as that part alone takes them; `false` leaves it out. */
+export interface DoormanOptions {
+  database?: DatabaseOptions
+  ipTracking?: IpTrackingOptions | false
+  sessions?: SessionsPluginOptions | false
+  activity?: ActivityOptions | false
+  cleanup?: CleanupOptions | false
+  /** Default: `{ path: null }`, so that `fastify.metrics` is there but no route. */
+  metrics?: MetricsOptions | false
+}
+
+const isObject = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value)
+const part = <T extends object>(fallback: T) => option.custom<T | false>(fallback, 'an object, or false', value => value === false || isObject(value))
+
+const specs = {
+  database: option.custom<DatabaseOptions>({}, 'an object', isObject),
+  ipTracking: part<IpTrackingOptions>({}),
+  sessions: part<SessionsPluginOptions>({}),
+  activity: part<ActivityOptions>({}),
+  cleanup: part<CleanupOptions>({}),
+  metrics: part<MetricsOptions>({ path: null })
+}
+
+async function doorman (app: FastifyInstance, given: DoormanOptions) {
+  const options = resolveOptions('doorman', given, specs)
+  await app.register(database, options.database)
+  if (options.ipTracking !== false) await app.register(ipTracking, options.ipTracking)
+  if (options.sessions !== false) await app.register(sessions, options.sessions)
+  // After the sessions, whose events it records.
+  if (options.activity !== false) await app.register(activity, options.activity)
+  if (options.cleanup !== false) await app.register(cleanup, options.cleanup)
+  if (options.metrics !== false) await app.register(metrics, options.metrics)
+}
+
+export default fp(doorman, { name: 'doorman', fastify: '5.x' })

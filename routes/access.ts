@@ -1,0 +1,13 @@
+/**
+ * Who may use a route. Every route of the API names one of these as its `config`; one without stops the start
+ * (plugins/access.ts), so that no route is open by accident.
+ */
+
+/** Anybody. The session, if there is one, is not looked at. */
+export const PUBLIC = { access: 'public', session: false } as const
+
+/** Whoever holds a live session. */
+export const SESSION = { access: 'session', session: 'required' } as const
+
+/** Whoever holds an API key. */
+export const API_KEY = { access: 'apiKey', session: false } as const

@@ -1,0 +1,56 @@
+/**
+ * What a client sees of an error: `{ statusCode, code, error, message }` with a code of the catalogue. Below 500 the message
+ * says what was wrong with the request; from 500 on it says nothing about the inside (no SQL, paths or stacks: those are
+ * in the log), and 503 says when to try again.
+ */
+import { STATUS_CODES } from 'node:http'
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import { doormanError, isDoormanError, type DoormanErrorCode } from '../errors.js'
+
+/** Seconds a client should wait after a 503: by then a lock is usually gone, or a queue has room. */
+const RETRY_AFTER_SECONDS = '1'
+
+export function errorHandler (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  const status = statusOf(error)
+  if (status >= 500) request.log.error({ err: error }, 'request failed')
+  else request.log.debug({ err: error }, 'request refused')
+  if (status === 503) reply.header('retry-after', RETRY_AFTER_SECONDS)
+  if (status === 401) reply.header('www-authenticate', 'Bearer')
+  reply.code(status).send({ statusCode: status, code: codeOf(error, status), error: STATUS_CODES[status], message: messageOf(error, status) })
+}
+
+export function notFoundHandler (request: FastifyRequest, reply: FastifyReply): void {
+  reply.send(doormanError('DOORMAN_NOT_FOUND'))
+}
+
+/** What Fastify refuses before any hook or route, such as a URL that cannot be decoded, as an error of the catalogue. */
+export function refusedByFramework (error: FastifyError): FastifyError {
+  return Object.assign(doormanError('DOORMAN_REQUEST_REFUSED', [error.message], error), { statusCode: statusOf(error) })
+}
+
+function statusOf (error: FastifyError): number {
+  const status = error.statusCode
+  return status !== undefined && status >= 400 && STATUS_CODES[status] !== undefined ? status : 500
+}
+
+function codeOf (error: FastifyError, status: number): DoormanErrorCode {
+  if (isDoormanError(error) && (status < 500 || status === 503)) return error.code
+  return status < 500 ? 'DOORMAN_REQUEST_INVALID' : 'DOORMAN_INTERNAL'
+}
+
+function messageOf (error: FastifyError, status: number): string {
+  if (status < 500) return error.message
+  return status === 503 ? 'The service cannot do this at the moment: try again later' : 'Internal error'
+}
+
+/** Part of a schema error that the message is made of; ajv and TypeBox agree on it. */
+interface SchemaFinding { instancePath: string, message?: string, params?: Record<string, unknown> }
+
+/** Names the property that a schema refused, which the validators' own messages leave out. */
+export function schemaErrorFormatter (findings: SchemaFinding[], part: string): Error {
+  // For an unknown property TypeBox first says that its schema is false, which says nothing to people.
+  const { instancePath, message, params } = findings.find(finding => finding.params?.additionalProperties !== undefined) ?? findings[0]!
+  const names = params?.additionalProperties
+  const extra = Array.isArray(names) ? `: ${names.join(', ')}` : ''
+  return doormanError('DOORMAN_REQUEST_INVALID', [`${part}${instancePath.replaceAll('/', '.')} ${message}${extra}`])
+}

@@ -1,0 +1,67 @@
+import { join } from 'node:path'
+import Fastify from 'fastify'
+import t, { type Test } from 'tap'
+import * as suite from '../../index.js'
+
+const url = (t: Test) => `file:${join(t.testdir(), 'doorman.db')}`
+
+t.test('one registration brings everything', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(suite.doorman, { database: { url: url(t) } })
+  app.get('/', { config: { session: 'required' } }, async request => request.session?.userId)
+  const { token } = await app.sessions.create({ userId: 'alice' })
+  t.equal((await app.inject({ url: '/', headers: { authorization: `Bearer ${token}` } })).body, 'alice')
+  t.equal((await app.inject('/')).statusCode, 401)
+  t.equal((await app.inject('/metrics')).statusCode, 404, 'no open route by default')
+  await app.database.flush()
+  t.equal((await app.ipTracking.list({}, { limit: 10 })).items.length, 3)
+  t.equal((await app.activity.list({ userId: 'alice' }, { limit: 10 })).items.length, 1)
+  t.match(await app.metrics.render(), 'doorman_')
+  t.match(await app.cleanup.run({ dryRun: true }), { error: null })
+})
+
+t.test('every part but the database can be left out', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(suite.doorman, { database: { url: url(t) }, ipTracking: false, sessions: false, activity: false, cleanup: false, metrics: false })
+  t.ok(app.hasDecorator('database'))
+  for (const name of ['ipTracking', 'sessions', 'activity', 'cleanup', 'metrics']) t.notOk(app.hasDecorator(name), name)
+})
+
+t.test('options are checked, those of the parts as well', async t => {
+  const register = async (options: object) => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await app.register(suite.doorman, options)
+  }
+  await t.rejects(register({ session: {} }), { code: 'DOORMAN_OPTION_UNKNOWN', message: /"doorman\.session"; did you mean "sessions"\?/ })
+  await t.rejects(register({ database: false }), { code: 'DOORMAN_OPTION_INVALID', message: /"doorman\.database" must be an object; got false/ })
+  await t.rejects(register({ cleanup: true }), { code: 'DOORMAN_OPTION_INVALID', message: /"doorman\.cleanup" must be an object, or false; got true/ })
+  await t.rejects(register({ database: { url: url(t) }, sessions: { idleTimout: '1h' } }), { code: 'DOORMAN_OPTION_UNKNOWN', message: /idleTimout/ })
+})
+
+t.test('the parts are also there one by one, and two instances live side by side', async t => {
+  t.strictSame(Object.keys(suite).sort(), ['activity', 'cleanup', 'database', 'doorman', 'errorCatalogue', 'frameworkErrors', 'ipTracking', 'isDoormanError', 'metrics', 'sessions'])
+  const [one, two] = [Fastify(), Fastify()]
+  t.teardown(async () => { await Promise.all([one.close(), two.close()]) })
+  const dir = t.testdir()
+  for (const [name, app] of Object.entries({ one, two })) {
+    await app.register(suite.database, { url: `file:${join(dir, name, 'x.db')}` })
+    await app.register(suite.sessions)
+  }
+  const { token } = await one.sessions.create({ userId: 'alice' })
+  t.match(await one.sessions.validate(token), { valid: true })
+  t.match(await two.sessions.validate(token), { valid: false, reason: 'unknown' })
+})
+
+t.test('registered twice, or without the database: said at boot', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const options = { database: { url: url(t) } }
+  await app.register(suite.doorman, options)
+  await t.rejects(async () => { await app.register(suite.doorman, options) }, { code: 'DOORMAN_ALREADY_REGISTERED' })
+  const other = Fastify()
+  t.teardown(() => other.close())
+  await t.rejects(async () => { await other.register(suite.sessions) }, /doorman-database/)
+})
