@@ -59,6 +59,7 @@ const catalogue = {
   // Addresses and their log.
   DOORMAN_ADDRESS_BLOCKED: [403, 'Access from this address is not allowed'],
   DOORMAN_BLOCK_NOT_FOUND: [404, 'No such block'],
+  DOORMAN_ROW_DELAYED: [503, 'The request could not be logged in time: try again later'],
   DOORMAN_ROW_NOT_STORED: [503, 'The request could not be logged as durably as configured: try again later'],
   DOORMAN_REQUEST_REFUSED: [400, '%s'],
 

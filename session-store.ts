@@ -30,14 +30,14 @@ export interface SessionStore {
 
 export interface SessionStoreOptions {
   /** `fastify.database`. */
-  database: { readonly storage: SessionStorage, readonly clock?: Clock }
+  database: { readonly storage: SessionStorage, readonly clock?: Clock, readonly sessionTimeouts?: Set<number> }
   /**
    * The user a session belongs to, or null as long as nobody has logged in. For one session id null may become a user, but no user
    * another one or null: that is DOORMAN_VALUE_INVALID. Start a new id with each login and logout (`regenerate`, `destroy`), as the
    * frameworks advise. Default: nobody's.
    */
   userId?: (session: StoreSession) => string | null | undefined
-  /** A session unused for this long is gone, if its cookie does not end before. Give the cleanup the same. Default '24h'. */
+  /** A session unused for this long is gone, if its cookie does not end before; the cleanup of the same process knows it. Default '24h'. */
   idleTimeout?: number | string
   /** A session this old is gone, whatever its cookie says. Default '30d'. */
   absoluteTimeout?: number | string
@@ -75,6 +75,7 @@ export function createSessionStore (given: SessionStoreOptions): SessionStore {
   const timeouts = Object.fromEntries(Object.entries({ idleTimeout, absoluteTimeout, touchInterval }).filter(([, value]) => value !== undefined))
   const options = resolveSessionOptions({ ...timeouts, dataLimit }, 'sessionStore')
   const { storage, clock = systemClock } = database
+  database.sessionTimeouts?.add(options.idleTimeout)
   const sessions = createStoreSessions({ storage, clock, random: pooledRandomBytes(), options, userId, onError })
 
   /** Callbacks run outside of the promise, so that what they throw is theirs and not taken for a failure of ours. */

@@ -33,6 +33,11 @@ export interface Database {
   health (): Health
   /** Makes another plugin's queue part of flush, stats, health and close. A name that is taken gets a number (`touches-2`). */
   registerQueue (name: string, queue: AnyQueue): void
+  /**
+   * Idle timeouts (ms) of all who keep sessions here, in whatever context they were registered: the cleanup removes what is older than
+   * the longest of them.
+   */
+  readonly sessionTimeouts: Set<number>
   /** Resolves when everything queued so far is committed. */
   flush (): Promise<void>
   /** Stores what is queued, then closes. @throws (rejects) DOORMAN_CLOSE_INCOMPLETE when the deadline passed first */
@@ -117,6 +122,7 @@ export function createDatabase ({ storage, log, source, queueLimit, linger, queu
       return { storage: await storage.stats(), queues: stats, health: health() }
     },
     health,
+    sessionTimeouts: new Set(),
     registerQueue (name, queue) {
       // A plugin may be registered in several contexts that share this database, and none of their queues may be forgotten.
       let unique = name

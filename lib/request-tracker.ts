@@ -215,17 +215,24 @@ export function createRequestTracker (options: RequestTrackerOptions) {
   async function commit (visit: Visit, reply: TrackedReply, payload: unknown): Promise<void> {
     const status = isFetchResponse(payload) ? payload.status : reply.statusCode
     const outcome = visit.verdict ?? (status >= 500 ? 'error' : 'replied')
-    // From here on it is this row, whatever becomes of the reply; only if it cannot be stored there is another.
+    // From here on it is this row, whatever becomes of the reply; only if it is not even queued there is another.
     visit.done = true
+    const row = makeVisitRow(visit, status, outcome)
     try {
-      const row = makeVisitRow(visit, status, outcome)
       if (visit.held) places.give(visit)
       else if (!await queue.waitForRoom()) throw doormanError('DOORMAN_ROW_NOT_STORED')
       await queue.pushCommitted(row)
       finish(visit, outcome)
     } catch (error) {
-      visit.done = false
       if (isDestroyable(payload)) payload.destroy()
+      if (codeOf(error) === 'DOORMAN_ROW_DELAYED') {
+        // The row stays queued, so it remains the one of this request, and says what is answered now.
+        Object.assign(row, { status: 503, outcome: 'error' })
+        finish(visit, 'error')
+        reply.header('retry-after', RETRY_AFTER)
+        throw error
+      }
+      visit.done = false
       const answer = notStored(visit, error)
       // The client may have left in the meantime, and the event with it.
       if (reply.raw.destroyed) complete(visit)

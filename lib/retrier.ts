@@ -13,8 +13,11 @@ export interface RetrierOptions {
 }
 
 export interface Retrier {
-  /** Resolves to true when an attempt worked, to false when it was told to give up. Never rejects. */
-  run (attempt: () => Promise<unknown>): Promise<boolean>
+  /**
+   * Resolves to true when an attempt worked, to false when it was told to give up. Never rejects. `onFailure` learns of every failed
+   * attempt, with its number from 1.
+   */
+  run (attempt: () => Promise<unknown>, onFailure: (error: Error, attempts: number) => void): Promise<boolean>
   /** Ends the present pause: the next attempt follows at once, and pauses are short again. */
   hurry (): void
   /** No attempt follows the present one. */
@@ -35,14 +38,15 @@ export function createRetrier ({ clock, random, onHealth }: RetrierOptions): Ret
   let givenUp = false
   let endPause: (() => void) | null = null
 
-  async function run (attempt: () => Promise<unknown>): Promise<boolean> {
+  async function run (attempt: () => Promise<unknown>, onFailure: (error: Error, attempts: number) => void): Promise<boolean> {
     failures = 0
-    for (;;) {
+    for (let attempts = 1; ; attempts++) {
       try {
         await attempt()
         break
       } catch (error) {
         failed(error as Error)
+        onFailure(error as Error, attempts)
       }
       if (!givenUp) await pause(backoff(failures++, random))
       if (givenUp) return false

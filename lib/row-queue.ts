@@ -11,10 +11,10 @@
  * - Places (`reserve`) are taken before the work whose outcome is the row, so that a row at hand always has room.
  *   A freed place goes to the longest waiter first; while anybody waits, nobody else finds a place.
  */
-import { doormanError } from '../errors.js'
+import { doormanError, isDoormanError } from '../errors.js'
 import type { Clock } from './clock.js'
 import { createRetrier } from './retrier.js'
-import { newBatch, whenSettled, type RowBatch } from './row-batch.js'
+import { newBatch, promiseOf, rejectBatch, resolveBatch, type RowBatch } from './row-batch.js'
 import { createWaitingLine } from './waiting-line.js'
 
 export interface RowQueueOptions<Row> {
@@ -76,8 +76,9 @@ export interface RowQueue<Row> {
   /** Adds a row on a place that was reserved. After the close it is counted as dropped. */
   push (row: Row): void
   /**
-   * The same; resolves after the row's COMMIT. Flushes without linger. Rejects only when the queue closes without having
-   * stored it: DOORMAN_ROW_NOT_STORED. Rows of one batch share one promise.
+   * The same; resolves after the row's COMMIT. Flushes without linger. Rejects with DOORMAN_ROW_DELAYED when the store could not
+   * commit it in its time (the row stays queued), with DOORMAN_ROW_NOT_STORED when the queue closes without having stored it.
+   * Rows of one batch share one promise.
    */
   pushCommitted (row: Row): Promise<void>
   /** A place and a row in one step; false (and counted as dropped) when full or closing. For callers that cannot wait. */
@@ -179,7 +180,7 @@ export function createRowQueue<Row> (options: RowQueueOptions<Row>): RowQueue<Ro
     const batch = add(row)
     if (batch === null) return Promise.reject(doormanError('DOORMAN_ROW_NOT_STORED'))
     schedule(true)
-    return whenSettled(batch)
+    return promiseOf(batch, 'answered')
   }
 
   function offer (row: Row): boolean {
@@ -197,9 +198,9 @@ export function createRowQueue<Row> (options: RowQueueOptions<Row>): RowQueue<Ro
   }
 
   function flush (): Promise<void> {
-    if (queued === 0) return inFlight === null ? DONE : whenSettled(inFlight)
+    if (queued === 0) return inFlight === null ? DONE : promiseOf(inFlight, 'settled')
     schedule(true)
-    return whenSettled(tail)
+    return promiseOf(tail, 'settled')
   }
 
   // ------------------------------------------------------------ sending
@@ -232,16 +233,34 @@ export function createRowQueue<Row> (options: RowQueueOptions<Row>): RowQueue<Ro
       head = batch.next ?? (tail = newBatch())
       queued -= batch.rows.length
       const number = ++seq
-      await retrier.run(() => commit(batch.rows, number))
+      await retrier.run(() => commit(batch.rows, number), tellWaiters)
       if (closed) return // given up: the rows are accounted for, whatever became of them
       inFlight = null
       totals.committed += batch.rows.length
       totals.batches++
-      batch.settled?.resolve()
+      resolveBatch(batch)
       admitWaiting()
     }
     draining = false
     finishWhenEmpty()
+  }
+
+  function * batches (): Generator<RowBatch<Row>> {
+    if (inFlight !== null) yield inFlight
+    for (let batch: RowBatch<Row> | null = head; batch !== null; batch = batch.next) yield batch
+  }
+
+  /**
+   * Whoever waits for a commit is told when the store has used up its own time for it, or failed twice in a row: a reply that
+   * waits for ever helps nobody. The rows stay, and are stored when it works again.
+   */
+  function tellWaiters (error: Error, attempts: number) {
+    if (attempts < 2 && !(isDoormanError(error) && error.code === 'DOORMAN_STORAGE_BUSY')) return
+    const delayed = doormanError('DOORMAN_ROW_DELAYED', [], error)
+    for (const batch of batches()) {
+      batch.answered?.reject(delayed)
+      batch.answered = null
+    }
   }
 
   // ------------------------------------------------------------ the end
@@ -279,8 +298,7 @@ export function createRowQueue<Row> (options: RowQueueOptions<Row>): RowQueue<Ro
     if (notStored === 0) return 0
     countDropped('close-deadline', notStored)
     const error = doormanError('DOORMAN_ROW_NOT_STORED', [], doormanError('DOORMAN_CLOSE_INCOMPLETE', [deadlineMs, notStored], retrier.lastError))
-    inFlight?.settled?.reject(error)
-    for (let batch: RowBatch<Row> | null = head; batch !== null; batch = batch.next) batch.settled?.reject(error)
+    for (const batch of batches()) rejectBatch(batch, error)
     inFlight = null
     queued = 0
     return notStored

@@ -26,7 +26,7 @@ export interface CleanupOptions {
   interval?: number | string
   /** Whether the first run comes at once, instead of within a tenth of the interval. Default false. */
   runOnStart?: boolean
-  /** Idle timeout of sessions where the sessions plugin is not registered; otherwise its own holds. Default 24h. */
+  /** Idle timeout of sessions where nobody keeps sessions in this process; otherwise the longest of theirs holds. Default 24h. */
   sessionIdleTimeout?: number | string
   /** Default 30d. */
   ipLogRetention?: number | string
@@ -89,10 +89,10 @@ async function cleanup (fastify: FastifyInstance, given: CleanupOptions) {
   const own = resolveOptions('cleanup', given, specs)
   const { storage, clock, random } = fastify.database
 
-  // Read when it is needed: the sessions plugin may be registered after this one.
+  // Read when it is needed: sessions may be registered after this, in any context.
   const effective = () => {
-    const { sessions } = fastify as { sessions?: { options: { idleTimeout: number } } }
-    return sessions === undefined ? own : { ...own, sessionIdleTimeout: sessions.options.idleTimeout }
+    const { sessionTimeouts } = fastify.database
+    return sessionTimeouts.size === 0 ? own : { ...own, sessionIdleTimeout: Math.max(...sessionTimeouts) }
   }
   const sweeper = createSweeper({
     ...own,

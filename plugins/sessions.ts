@@ -83,6 +83,7 @@ export default fp<SessionsPluginOptions>(async (fastify, given) => {
 
   const { database } = fastify
   const { storage, clock, random } = database
+  database.sessionTimeouts.add(options.idleTimeout)
   const sessions = createSessions({
     storage,
     clock,

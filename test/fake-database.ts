@@ -6,7 +6,7 @@ import type { FileStats } from '../storage/storage.js'
 
 /** Registers as `doorman-database` and decorates what is given. */
 export function fakeDatabase (parts: { [K in keyof Database]?: K extends 'storage' ? unknown : Database[K] }) {
-  return fp(async fastify => { fastify.decorate('database', parts as unknown as Database) }, { name: 'doorman-database', fastify: '5.x' })
+  return fp(async fastify => { fastify.decorate('database', { sessionTimeouts: new Set(), ...parts } as unknown as Database) }, { name: 'doorman-database', fastify: '5.x' })
 }
 
 /** Statistics in which every number is recognisable. */

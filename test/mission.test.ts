@@ -172,16 +172,25 @@ t.test('retry: past the deadline a clear 503, nothing half-done, and it works ag
   await app.sessions.create({ userId: 'bob' })
 })
 
-t.test('retry: a committed IP row goes on waiting after the lock\'s deadline, and is stored once', async t => {
-  const { app, file } = await start(t, { database: { busyTimeout: 30 }, ipTracking: { durability: 'committed' } })
-  const release = holdLock(logFile(file))
+t.test('retry: a committed IP row waits for the lock; past the deadline a clear 503, and the row is stored once, saying so', async t => {
+  const { app, file } = await start(t, { database: { busyTimeout: 300 }, ipTracking: { durability: 'committed' } })
+  const shortly = holdLock(logFile(file))
   let answered = false
-  const reply = app.inject({ url: '/', headers: { 'user-agent': 'patient/1' } }).finally(() => { answered = true })
-  await until(async () => (await app.database.stats()).queues['log']!.retries >= 2, 'two attempts that failed')
+  const patient = app.inject({ url: '/', headers: { 'user-agent': 'patient/1' } }).finally(() => { answered = true })
+  await until(async () => ((await app.database.stats()).storage.files.log.busy['SQLITE_BUSY'] ?? 0) > 2, 'several attempts')
   t.equal(answered, false)
-  release()
-  t.equal((await reply).statusCode, 200)
+  shortly()
+  t.equal((await patient).statusCode, 200)
   t.strictSame(look(logFile(file), 'SELECT user_agent, status FROM ip_logs'), [{ user_agent: 'patient/1', status: 200 }], 'in the file when the reply arrives')
+
+  const release = holdLock(logFile(file))
+  const late = await app.inject({ url: '/', headers: { 'user-agent': 'late/1' } })
+  t.equal(late.statusCode, 503)
+  t.match(late.json(), { code: 'DOORMAN_ROW_DELAYED' })
+  t.ok(late.headers['retry-after'])
+  release()
+  await app.database.flush()
+  t.strictSame(look(logFile(file), 'SELECT user_agent, status, outcome FROM ip_logs WHERE status <> 200'), [{ user_agent: 'late/1', status: 503, outcome: 'error' }])
 })
 
 t.test('create: a session is in the file when the promise resolves, its token nowhere', async t => {

@@ -340,3 +340,9 @@ t.test('options', async t => {
   for (const [options, message] of wrong) t.throws(() => createSessionStore(options as SessionStoreOptions), { message })
   t.ok(createSessionStore({ database }))
 })
+
+t.test('the cleanup of the process learns how long sessions may rest', async t => {
+  const sessionTimeouts = new Set<number>()
+  createSessionStore({ database: { storage: createFakeStorage(), sessionTimeouts }, idleTimeout: '2h' })
+  t.strictSame([...sessionTimeouts], [7_200_000])
+})

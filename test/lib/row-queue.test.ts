@@ -1,6 +1,7 @@
 /** The queue in front of a store: batches, linger, places, retries, health, and what becomes of rows at the end. */
 import { setImmediate as turn, setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
+import { doormanError } from '../../errors.js'
 import { createRowQueue, type DropReason, type RowQueueOptions } from '../../lib/row-queue.js'
 
 // The timers under test do not keep the process alive; a server does.
@@ -398,5 +399,45 @@ t.test('close', async t => {
     await t.rejects(queue.pushCommitted(2), { code: 'DOORMAN_ROW_NOT_STORED' })
     t.strictSame(drops, [['close-deadline', 1], ['close-deadline', 1]])
     await queue.flush()
+  })
+})
+
+t.test('whoever waits for a commit is told when the store is in trouble; the rows stay', async t => {
+  const commit = (queue: ReturnType<typeof setup>['queue'], row: number) => {
+    queue.reserve()
+    return queue.pushCommitted(row)
+  }
+
+  t.test('at the second failure in a row, those in the batches behind too', async t => {
+    const { queue, next, stored } = setup({ batchSize: 1 })
+    const first = commit(queue, 1)
+    const call = await next()
+    const second = commit(queue, 2)
+    let told = false
+    first.catch(() => { told = true })
+    call.reject(new Error('once'))
+    const again = await next()
+    t.equal(told, false, 'one failure may be an accident')
+    again.reject(new Error('twice'))
+    for (const promise of [first, second]) await t.rejects(promise, { code: 'DOORMAN_ROW_DELAYED', statusCode: 503, cause: { message: 'twice' } })
+    const third = commit(queue, 3)
+    const flushed = queue.flush()
+    for (let i = 0; i < 3; i++) (await next()).resolve()
+    await third
+    await flushed
+    t.strictSame(stored, [1, 2, 3], 'in order, none lost')
+  })
+
+  t.test('at once when the store has waited its whole time for a lock', async t => {
+    const { queue, next, stored } = setup()
+    const committed = commit(queue, 1)
+    const call = await next()
+    call.reject(doormanError('DOORMAN_STORAGE_BUSY', [30]))
+    await t.rejects(committed, { code: 'DOORMAN_ROW_DELAYED', cause: { code: 'DOORMAN_STORAGE_BUSY' } })
+    const flushed = queue.flush()
+    const again = await next()
+    again.resolve()
+    await flushed
+    t.strictSame(stored, [1])
   })
 })

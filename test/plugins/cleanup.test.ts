@@ -1,6 +1,5 @@
 /** The cleanup as a plugin: its options, its place in the life of a server, what it decorates. */
-import fastify from 'fastify'
-import fp from 'fastify-plugin'
+import fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import cleanup, { type CleanupOptions } from '../../plugins/cleanup.js'
 import type { PageParams } from '../../storage/storage.js'
@@ -31,7 +30,7 @@ function setup (t: Test, options: CleanupOptions = {}) {
   return { app, storage, firstRun, flushes: () => flushes }
 }
 
-const sessions = (idleTimeout: number) => fp(async app => { app.decorate('sessions', { options: { idleTimeout } } as never) }, { name: 'doorman-sessions' })
+const sessions = (idleTimeout: number) => async (app: FastifyInstance) => { app.database.sessionTimeouts.add(idleTimeout) }
 
 t.test('starts with the server: the first run comes without anybody asking', async t => {
   const { app, storage, firstRun, flushes } = setup(t)
@@ -73,8 +72,9 @@ t.test('reads durations as people write them', async t => {
   })
 })
 
-t.test('takes the idle timeout of the sessions, in whatever order the two are registered', async t => {
+t.test('takes the longest idle timeout of those who keep sessions, in whatever context and order they are registered', async t => {
   const { app, storage } = setup(t, { enabled: false, sessionIdleTimeout: '2h' })
+  app.register(sessions(1000))
   app.register(sessions(5000))
   await app.ready()
   t.equal(app.cleanup.options.sessionIdleTimeout, 5000)
@@ -82,7 +82,7 @@ t.test('takes the idle timeout of the sessions, in whatever order the two are re
   t.match(await app.cleanup.run(), { removed: { sessionsIdle: 1 } })
 })
 
-t.test('without the sessions plugin the option holds', async t => {
+t.test('where nobody keeps sessions the option holds', async t => {
   const { app } = setup(t, { enabled: false, sessionIdleTimeout: '2h' })
   await app.ready()
   t.equal(app.cleanup.options.sessionIdleTimeout, 7_200_000)

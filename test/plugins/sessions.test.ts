@@ -70,7 +70,7 @@ async function appOnFake (t: Test) {
   const lines: string[] = []
   const app = Fastify({ logger: { stream: { write: (line: string) => { lines.push(line) } } } })
   t.teardown(() => app.close())
-  const database = { storage, clock: () => time.now, random: Math.random, registerQueue () {} } as unknown as Database
+  const database = { storage, clock: () => time.now, random: Math.random, registerQueue () {}, sessionTimeouts: new Set() } as unknown as Database
   await app.register(fp(async fastify => { fastify.decorate('database', database) }, { name: 'doorman-database' }))
   return { app, storage, time, lines }
 }
