@@ -3,7 +3,7 @@
  * `fastify.requireFresh`, and what sets and clears the cookie. Needs the database plugin. Hooks: onRoute, onRequest.
  */
 import cookiePlugin from '@fastify/cookie'
-import type { FastifyRequest, onRequestHookHandler } from 'fastify'
+import type { FastifyRequest, FastifyReply, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { doormanError, show } from '../errors.js'
 import { parseDuration } from '../lib/duration.js'
@@ -20,6 +20,9 @@ import type { RefusalReason } from '../lib/vocabulary.js'
 import type { SessionTouch } from '../storage/storage.js'
 import type {} from './database.js'
 
+export type SetSessionCookie = (reply: FastifyReply, token: string, session: SessionView) => void
+export type ClearSessionCookie = (reply: FastifyReply) => void
+
 declare module 'fastify' {
   interface FastifyInstance {
     sessions: Sessions
@@ -28,9 +31,9 @@ declare module 'fastify' {
     /** Makes a hook: 401 without a valid session, 403 unless the login is younger than `maxAge` (default: the option `freshness`). */
     requireFresh (maxAge?: number | string): onRequestHookHandler
     /** Sends the token of a session as cookie. The request counts as having this session from now on. */
-    setSessionCookie (reply: FastifyReply, token: string, session: SessionView): void
+    setSessionCookie: SetSessionCookie
     /** Makes the browser forget the cookie. Does not end the session: see `fastify.sessions.remove`. */
-    clearSessionCookie (reply: FastifyReply): void
+    clearSessionCookie: ClearSessionCookie
   }
   interface FastifyRequest {
     /** The session of this request, or null. The option `decoratorName` changes the name. */

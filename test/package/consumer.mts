@@ -1,0 +1,31 @@
+/** A program that uses the package as published: checked against the emitted declarations, with those of its dependencies. Never run. */
+import Fastify from 'fastify'
+import { database, doorman, errorCatalogue, frameworkErrors, isDoormanError, sessions, type DoormanErrorCode, type SessionView, type Validation } from 'fastify-doorman'
+import { buildApp, loadConfig, type Config } from 'fastify-doorman/app'
+
+const app = Fastify({ frameworkErrors })
+await app.register(doorman, { database: { url: 'file:./app.db', busyTimeout: '10s' }, sessions: { maxPerUser: 5 }, metrics: false })
+// @ts-expect-error a part that does not exist
+await app.register(doorman, { databse: {} })
+// @ts-expect-error a value of the wrong type
+await app.register(sessions, { maxPerUser: 'five' })
+await app.register(database, { url: 'file:./other.db' })
+
+app.get('/me', { config: { session: { fresh: '15m' }, ipTracking: { durability: 'committed' } } }, request => {
+  const session: SessionView | null = request.session
+  request.recordActivity('looked', { at: request.clientAddress })
+  return session?.data ?? null
+})
+app.post('/login', async (_request, reply) => {
+  const { token, session } = await app.sessions.create({ userId: 'ada' })
+  app.setSessionCookie(reply, token, session)
+  const validation: Validation = await app.sessions.validate(token)
+  return validation.valid ? validation.session.id : validation.reason
+})
+app.addHook('onRequest', app.requireSession)
+const rows = await app.ipTracking.list({ status: 404 }, { limit: 10 })
+const run = await app.cleanup.run({ dryRun: true })
+const code: DoormanErrorCode = 'DOORMAN_STORAGE_BUSY'
+const config: Config = loadConfig()
+const api = await buildApp(config)
+export default [rows.items[0]?.ip, run?.removed.ipLogs, errorCatalogue[code][0], isDoormanError(null), api.database.health().status]
