@@ -7,7 +7,7 @@ import helmet from '@fastify/helmet'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
-import Fastify, { type FastifyInstance } from 'fastify'
+import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import type { Config } from './config.js'
 import { systemClock, type Clock } from './lib/clock.js'
 import { VERSION } from './lib/version.js'
@@ -18,6 +18,9 @@ import { errorHandler, notFoundHandler, refusedByFramework, schemaErrorFormatter
 import { routes } from './routes/index.js'
 
 export { loadConfig, type Config } from './config.js'
+// With these come the types of what the plugins add to Fastify's own.
+export type { Access } from './plugins/access.js'
+export type { DoormanOptions } from './plugins/doorman.js'
 
 /** What a program may decide otherwise. */
 export interface Overrides {
@@ -45,21 +48,27 @@ const REQUEST_TIMEOUT = 30_000
 const SILENCE = 60_000
 /** 500 reported requests with long user agents. */
 const BODY_LIMIT = 4 * 1024 * 1024
+/** Longest part of a path, as it is sent: a user id of 255 code points, each of up to 12 characters percent-encoded. */
+const MAX_PARAM_LENGTH = 3072
 
 /** Never in the log: what a request proves its right with. */
 const SECRETS = ['authorization', 'cookie', '["set-cookie"]'].flatMap(name => ['headers', '*.headers'].map(path => name.startsWith('[') ? path + name : `${path}.${name}`))
+
+/** What the log says of a request. Without the query: it may hold what nobody but the host knows. */
+const loggedRequest = ({ method, url }: FastifyRequest) => ({ method, path: url.split('?', 1)[0] })
 
 /**
  * Builds the API. Call `listen` on the result, or `inject`; and `close` in the end.
  * @throws (rejects) what the parts throw at registration; everything opened so far is closed then
  */
 export async function buildApp (config: Config, { logStream, clock = systemClock, random = Math.random }: Overrides = {}): Promise<FastifyInstance> {
+  // An address that may not be stored in full may not be logged either.
+  const anonymous = config.ipAnonymization !== 'none'
   const app = Fastify({
     logger: {
       level: config.logLevel,
       redact: SECRETS,
-      // Without the query: it may hold what nobody but the host knows.
-      serializers: { req: request => ({ method: request.method, path: request.url.split('?', 1)[0], remoteAddress: request.ip }) },
+      serializers: { req: anonymous ? loggedRequest : request => ({ ...loggedRequest(request), remoteAddress: request.ip }) },
       ...(logStream === undefined ? {} : { stream: logStream })
     },
     trustProxy: config.trustProxy === false ? false : [...config.trustProxy],
@@ -67,6 +76,7 @@ export async function buildApp (config: Config, { logStream, clock = systemClock
     requestTimeout: REQUEST_TIMEOUT,
     connectionTimeout: config.busyTimeout + SILENCE,
     bodyLimit: BODY_LIMIT,
+    routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     exposeHeadRoutes: true,
     return503OnClosing: true,
     schemaErrorFormatter

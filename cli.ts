@@ -7,6 +7,7 @@
 import { parseArgs, type ParseArgsConfig } from 'node:util'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { loadConfig, type Config } from './config.js'
+import { doormanError } from './errors.js'
 import { runDoctor, type Finding } from './lib/doctor.js'
 import { nearest } from './lib/options.js'
 import { textTable } from './lib/text-table.js'
@@ -107,6 +108,24 @@ const commands: Record<string, Command> = {
         return 0
       })
     }
+  },
+  blocks: {
+    usage: 'doorman blocks [--remove ID]',
+    summary: 'list blocked addresses, or lift a block',
+    details: '--remove lets the addresses of a block in again: within a second, by every server on the files.',
+    options: { remove: { type: 'string' } },
+    args: [],
+    run: ({ values, json }) => withDatabase(async ({ database: { storage, clock } }) => {
+      const id = values.remove as string | undefined
+      if (id === undefined) {
+        const items = await storage.listBlocks(clock())
+        print(json, { items }, () => textTable(['id', 'network', 'until', 'reason'], items.map(({ id, cidr, until, reason }) => [id, cidr, until === null ? null : iso(until), reason])))
+        return 0
+      }
+      if (!await storage.removeBlock(id)) throw doormanError('DOORMAN_BLOCK_NOT_FOUND')
+      print(json, { removed: id }, () => `The block ${id} is lifted.`)
+      return 0
+    })
   },
   doctor: {
     usage: 'doorman doctor',

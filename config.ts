@@ -163,13 +163,14 @@ export interface LoadOptions {
 }
 
 /**
- * Reads the configuration. An empty value counts as not set.
+ * Reads the configuration. An empty value counts as not set; in the environment it leaves the one of the file in force.
  * @throws DOORMAN_CONFIG_INVALID naming the variable, what was expected and what came
  */
 export function loadConfig (env: Readonly<Record<string, string | undefined>> = process.env, { file = '.env' }: LoadOptions = {}): Config {
-  const fromFile = file === null ? {} : readEnvFile(file)
-  const texts: Record<string, string | undefined> = { ...fromFile, ...env }
-  const config = Object.fromEntries(Object.entries(variables).map(([field, variable]) => [field, readVariable(variable, texts[variable.name])])) as unknown as Config
+  const fromFile: Record<string, string> = file === null ? {} : readEnvFile(file)
+  // An empty variable is not set, so it hides nothing either.
+  const textOf = (name: string) => env[name]?.trim() || fromFile[name]
+  const config = Object.fromEntries(Object.entries(variables).map(([field, variable]) => [field, readVariable(variable, textOf(variable.name))])) as unknown as Config
   if (config.apiKeys.length === 0 && !isLoopback(config.host)) {
     throw doormanError('DOORMAN_CONFIG_INVALID', ['API_KEYS', `set when HOST is not a loopback address (it is ${show(config.host)}): a key made at start is only for trying things out`, 'none'])
   }

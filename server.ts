@@ -4,7 +4,7 @@
  *
  * Stopping (SIGTERM, SIGINT) has a deadline, CLOSE_TIMEOUT. The first half is for requests under way, then their connections
  * are cut; the second half is for what still waits to be stored. Exit code 0 says that everything was stored. A second
- * signal ends the process at once.
+ * signal ends the process at once, unless it comes so soon that it is the first one delivered twice.
  */
 import { buildApp } from './app.js'
 import { loadConfig, type Config } from './config.js'
@@ -15,6 +15,12 @@ type App = Awaited<ReturnType<typeof buildApp>>
 
 /** Time for the last steps of a stop once its deadline has passed, ms; after that something hangs. */
 const LAST_STEPS = 2000
+
+/**
+ * One Ctrl-C can arrive twice: the terminal sends it to every process of the group, and a primary or a supervisor passes it
+ * on to its workers. Signals this soon after the first one, ms, are taken for the same.
+ */
+const SAME_SIGNAL = 500
 
 async function start (): Promise<void> {
   const config = loadConfig()
@@ -46,11 +52,15 @@ function welcome (address: string, generated: string | null): string {
 }
 
 function stopOnSignal (app: App, config: Config): void {
-  let stopping = false
+  let first: number | null = null
   const onSignal = (signal: NodeJS.Signals) => {
-    if (stopping) quit(1, `${signal} again: stopped at once; what waited to be stored is lost`)
-    stopping = true
-    stop(app, config, signal)
+    const now = performance.now()
+    if (first === null) {
+      first = now
+      stop(app, config, signal)
+    } else if (now - first >= SAME_SIGNAL) {
+      quit(1, `${signal} again: stopped at once; what waited to be stored is lost`)
+    }
   }
   process.on('SIGTERM', onSignal).on('SIGINT', onSignal)
 }

@@ -38,8 +38,12 @@ export interface Database {
    * the longest of them.
    */
   readonly sessionTimeouts: Set<number>
-  /** Resolves when everything queued so far is committed. */
-  flush (): Promise<void>
+  /**
+   * Resolves when everything queued so far is committed.
+   * @param within how long to wait, ms; without it for ever
+   * @throws (rejects) DOORMAN_STORAGE_BUSY when it takes longer; what is queued stays queued
+   */
+  flush (within?: number): Promise<void>
   /** Stores what is queued, then closes. @throws (rejects) DOORMAN_CLOSE_INCOMPLETE when the deadline passed first */
   close (): Promise<void>
 }
@@ -129,7 +133,18 @@ export function createDatabase ({ storage, log, source, queueLimit, linger, queu
       for (let n = 2; queues.has(unique); n++) unique = `${name}-${n}`
       queues.set(unique, queue)
     },
-    async flush () { await Promise.all([...queues.values()].map(queue => queue.flush())) },
+    async flush (within) {
+      const all = Promise.all([...queues.values()].map(queue => queue.flush()))
+      if (within === undefined) {
+        await all
+        return
+      }
+      let timer: NodeJS.Timeout | undefined
+      const late = new Promise<never>((_resolve, reject) => {
+        timer = setTimeout(() => reject(doormanError('DOORMAN_STORAGE_BUSY', [within])), within)
+      })
+      await Promise.race([all, late]).finally(() => clearTimeout(timer))
+    },
     close () {
       closing ??= shutDown()
       return closing

@@ -13,7 +13,7 @@ export interface SessionCookieOptions {
   secure?: boolean | 'auto'
   /** Default 'lax'. `'none'` needs `secure: true`. */
   sameSite?: 'lax' | 'strict' | 'none'
-  /** Default '/'. */
+  /** ASCII without spaces and semicolons, as in a URL: other characters percent-encoded. Default '/'. */
   path?: string
   /** Also for the subdomains of this domain. Default null: this host only. */
   domain?: string | null
@@ -47,10 +47,10 @@ const MAX_AGE = 400 * 86_400
 const UNSET: object = { domain: undefined, priority: undefined, encode: undefined, expires: undefined }
 
 const specs = {
-  name: option.text(null, /^[!#$%&'*+\-.^_`|~\w]{1,100}$/, 'a cookie name of 1 to 100 characters'),
+  name: option.text(null, /^(?!__(?:Host|Secure)-$)[!#$%&'*+\-.^_`|~\w]{1,100}$/i, 'a cookie name of 1 to 100 characters, more than a prefix'),
   secure: option.custom<boolean | 'auto'>('auto', 'true, false or "auto"', value => typeof value === 'boolean' || value === 'auto'),
   sameSite: option.oneOf('lax', ['lax', 'strict', 'none']),
-  path: option.text('/', /^\/[^;\p{Cc}]*$/u, 'a path that starts with "/"'),
+  path: option.text('/', /^\/[!-:<-~]*$/, 'a path that starts with "/", in ASCII without spaces and semicolons'),
   domain: option.text(null, /^[a-z0-9-]+(\.[a-z0-9-]+)*$/i, 'a domain name such as "example.com"')
 }
 

@@ -11,7 +11,13 @@ import type { SessionView, Validation } from './session-types.js'
 import type { Sessions } from './sessions.js'
 
 export interface GuardRequest extends SessionCarrier {
-  readonly headers: { cookie?: string | undefined, authorization?: string | undefined, 'user-agent'?: string | undefined }
+  readonly headers: {
+    cookie?: string | undefined
+    authorization?: string | undefined
+    'user-agent'?: string | undefined
+    accept?: string | undefined
+    upgrade?: string | undefined
+  }
   readonly protocol: string
   readonly ip: string | undefined
   /** Canonical address, where the IP tracking is registered. */
@@ -46,10 +52,17 @@ export interface GuardOptions {
   log: { warn (fields: object, message: string): void }
 }
 
+/** A failing database fails for everybody at once: one line a minute, with their number, says as much. */
+const LOG_EVERY = 60_000
+
 export function createSessionGuard ({ sessions, cookie, bearer, clock, log }: GuardOptions): SessionGuard {
   let warned = false
+  let renewalsFailed = 0
+  let loggedAt = -Infinity
 
   function look (request: GuardRequest, reply: GuardReply, policy: SessionPolicy, done: Done): void {
+    // Without a cookie as well: what such a request gets is not for those who have one.
+    varyByCookie(reply)
     const credential = readCredential(request.headers, cookie.name(isHttps(request)), bearer)
     if (credential === null) {
       sessions.validate(undefined) // counted
@@ -75,16 +88,25 @@ export function createSessionGuard ({ sessions, cookie, bearer, clock, log }: Gu
     const { session, renewalDue } = result
     sessions.touch(session, clientOf(request))
     request[requestSession] = new RequestSession(session, null, source, token)
-    // Only a cookie can be replaced behind the client's back.
-    if (!renewalDue || source !== 'cookie') return settle(request, reply, policy, done)
+    // Only a cookie can be replaced behind the client's back, and only by a reply that is sure to carry it.
+    if (!renewalDue || source !== 'cookie' || opensStream(request)) return settle(request, reply, policy, done)
     sessions.renew(token, session).then(renewed => {
       if (renewed !== null) setCookie(reply, renewed.token, renewed.session)
       settle(request, reply, policy, done)
     }, error => {
       // The token in hand is still good, and a later request will try again.
-      log.warn({ err: error, sessionId: session.id }, 'a session could not be renewed')
+      renewalFailed(error, session)
       settle(request, reply, policy, done)
     })
+  }
+
+  function renewalFailed (error: unknown, session: SessionView): void {
+    renewalsFailed++
+    const now = clock()
+    if (Math.abs(now - loggedAt) < LOG_EVERY) return
+    log.warn({ err: error, sessionId: session.id, failures: renewalsFailed }, 'a session could not be renewed; its token stays in use')
+    loggedAt = now
+    renewalsFailed = 0
   }
 
   function settle (request: GuardRequest, reply: GuardReply, policy: SessionPolicy, done: Done): void {
@@ -136,6 +158,11 @@ export function createSessionGuard ({ sessions, cookie, bearer, clock, log }: Gu
 
 const isHttps = (request: GuardRequest) => request.protocol === 'https'
 
+/** Replies to these are often written past the framework (WebSocket, server-sent events), and the new cookie would go down with that. */
+function opensStream ({ headers: { upgrade, accept } }: GuardRequest): boolean {
+  return upgrade !== undefined || (accept !== undefined && accept.toLowerCase().includes('text/event-stream'))
+}
+
 function clientOf (request: GuardRequest) {
   return {
     ip: request.clientAddress === undefined ? request.ip ?? null : request.clientAddress,
@@ -146,7 +173,17 @@ function clientOf (request: GuardRequest) {
 /** Keeps shared caches away from a reply that depends on the session. What the host says about caching is left alone. */
 function keepPrivate (reply: GuardReply): void {
   if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
-  const vary = String(reply.getHeader('vary') ?? '')
-  if (vary === '') reply.header('vary', 'Cookie')
-  else if (vary !== '*' && !/\bcookie\b/i.test(vary)) reply.header('vary', `${vary}, Cookie`)
+  varyByCookie(reply)
 }
+
+/** Tells caches that the reply depends on the cookie, besides what the host has named. */
+function varyByCookie (reply: GuardReply): void {
+  const vary = reply.getHeader('vary')
+  // Almost every request: nobody has named anything, or this has run before.
+  if (vary === 'Cookie') return
+  if (vary === undefined || vary === '') reply.header('vary', 'Cookie')
+  else if (!NAMES_COOKIE.test(String(vary))) reply.header('vary', `${String(vary)}, Cookie`)
+}
+
+/** `Cookie` as an item of a list, or `*`, which covers it. */
+const NAMES_COOKIE = /(?:^|,)\s*(?:cookie|\*)\s*(?:,|$)/i

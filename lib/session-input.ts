@@ -24,7 +24,14 @@ export function readUserId (value: unknown, name = 'userId'): string {
  * @throws DOORMAN_VALUE_INVALID
  */
 export function readIp (value: unknown): string | null {
-  if (value === null || value === undefined) return null
+  return value === null || value === undefined ? null : readAddress(value)
+}
+
+/**
+ * An address in canonical form.
+ * @throws DOORMAN_VALUE_INVALID
+ */
+export function readAddress (value: unknown): string {
   const address = typeof value === 'string' ? normaliseAddress(value) : null
   if (address === null) throw invalid('ip', 'an IP address', value)
   return address
@@ -41,6 +48,24 @@ export function readUserAgent (value: unknown, limit: number): string | null {
 export function readLimit (value: unknown): number {
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= MAX_PAGE) return value
   throw invalid('limit', `an integer from 1 to ${MAX_PAGE}`, value)
+}
+
+/** The public id of a session. One that no session has is no error. @throws DOORMAN_VALUE_INVALID */
+export function readId (value: unknown): string {
+  if (typeof value === 'string') return value
+  throw invalid('id', 'the id of a session', value)
+}
+
+/** The session that is spared: left out by accident, it would spare none. @throws DOORMAN_VALUE_INVALID */
+export function readExceptId (value: unknown): string {
+  if (typeof value === 'string' && value !== '') return value
+  throw invalid('exceptId', 'the id of a session', value)
+}
+
+/** A position in a list of sessions: when one began, and its id. @throws DOORMAN_VALUE_INVALID */
+export function readAfter (value: unknown): [number, string] {
+  if (Array.isArray(value) && value.length === 2 && Number.isFinite(value[0]) && typeof value[1] === 'string') return [value[0] as number, value[1]]
+  throw invalid('after', '"next" of the page before', value)
 }
 
 /** @throws DOORMAN_VALUE_INVALID */

@@ -62,8 +62,9 @@ export interface CreateSession {
   userId: string
   /** A plain JSON object of at most `dataLimit` bytes. Default {}. */
   data?: Record<string, unknown>
-  ip?: string | null
-  userAgent?: string | null
+  /** Undefined and null: not known. */
+  ip?: string | null | undefined
+  userAgent?: string | null | undefined
 }
 
 /** A token and what it opens. The token is shown here once and is nowhere else to be found. */
@@ -80,6 +81,7 @@ export interface RotateSession {
 }
 
 export interface ListSessions {
+  /** Only this user's. */
   userId?: string
   /** Sessions begun at or last used from this address. */
   ip?: string

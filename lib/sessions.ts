@@ -11,7 +11,7 @@ import { parseDuration } from './duration.js'
 import type { RowQueue } from './row-queue.js'
 import { createCounters, endOf, noteEnded, toView, type SessionContext, type SessionStorage } from './session-context.js'
 import { createSessionEvents, type SessionEventName, type SessionEvents } from './session-events.js'
-import { readData, readGrace, readIp, readLimit, readUserAgent, readUserId } from './session-input.js'
+import { readAddress, readAfter, readData, readExceptId, readGrace, readId, readIp, readLimit, readUserAgent, readUserId } from './session-input.js'
 import type { ResolvedSessionOptions } from './session-options.js'
 import type { ClientInfo, CreateSession, IssuedSession, ListSessions, RotateSession, SessionStats, SessionView, Validation } from './session-types.js'
 import { createSessionId, createToken, hashToken, pooledRandomBytes, type RandomBytes } from './token.js'
@@ -19,6 +19,10 @@ import { createTouches } from './touches.js'
 import { createValidator } from './session-validation.js'
 
 const UNKNOWN_CLIENT: ClientInfo = { ip: null, userAgent: null }
+/** Longest wait of a renewal for a lock, ms: some request, often a mere GET, stands behind it, and its old token is still good. */
+const RENEWAL_WAIT = 100
+/** For how long no renewal is tried after one has failed, ms, or every request would wait in turn. */
+const RENEWAL_PAUSE = 5000
 
 export interface Sessions {
   readonly options: ResolvedSessionOptions
@@ -34,22 +38,32 @@ export interface Sessions {
   validate (token: string | undefined, client?: ClientInfo): MaybePromise<Validation>
   /** Records a use: at most one per `touchInterval` is written, in the background. Brings `session` up to date. */
   touch (session: SessionView, client?: ClientInfo): void
-  /** A live session by its public id, or null. */
+  /** A live session by its public id, or null. @throws DOORMAN_VALUE_INVALID */
   info (id: string): Promise<SessionView | null>
-  /** Live sessions, newest first. Pages may be shorter than `limit` before the last one. */
+  /**
+   * Live sessions, newest first. Pages may be shorter than `limit` before the last one.
+   * @throws DOORMAN_VALUE_INVALID, also for a `userId` or `ip` that is there but undefined: it never means "of everybody"
+   */
   list (params?: ListSessions): Promise<Page<SessionView>>
   /**
    * Replaces a live token by a new one; the session stays.
    * @throws DOORMAN_SESSION_INVALID when the token is not the current one of a live session
    */
   rotate (token: string, params?: RotateSession): Promise<IssuedSession>
-  /** A new token with `renewGrace` for the old one; null when another request has just renewed it, or it is not live. */
+  /**
+   * A new token with `renewGrace` for the old one. Waits for a lock for 100 ms at most. Null when another request has just
+   * renewed it, when it is not live, or when a renewal of this process has failed in the last 5 s.
+   * @throws DOORMAN_STORAGE_… when it cannot be stored now: the token in hand stays good
+   */
   renew (token: string, session: SessionView): Promise<IssuedSession | null>
   /** Replaces a session's data. @throws DOORMAN_SESSION_NOT_FOUND, DOORMAN_VALUE_INVALID */
   update (id: string, data: Record<string, unknown>): Promise<SessionView>
-  /** Ends a session; with `userId`, only if it is that user's. False when there is none. */
-  remove (id: string, of?: { userId?: string }): Promise<boolean>
-  /** Ends a user's sessions but one; returns how many. */
+  /**
+   * Ends a session; with `userId`, only if it is that user's. False when there is none.
+   * @throws DOORMAN_VALUE_INVALID, also for a `userId` that is undefined: it never means "whose ever it is"
+   */
+  remove (id: string, of?: { userId: string }): Promise<boolean>
+  /** Ends a user's sessions but one; returns how many. @throws DOORMAN_VALUE_INVALID */
   removeOthers (userId: string, exceptId: string): Promise<number>
   /** Ends all sessions of a user; returns how many. */
   removeAll (userId: string): Promise<number>
@@ -89,8 +103,9 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
   const limit = options.maxPerUser === null ? null : { max: options.maxPerUser, policy: options.limitPolicy }
   /** Sessions whose token is being renewed by this process. */
   const renewing = new Set<string>()
+  let renewalFailedAt = -Infinity
 
-  function readAddress (value: unknown): string | null {
+  function readClientIp (value: unknown): string | null {
     const address = readIp(value)
     return address === null ? null : storedAddress(address)
   }
@@ -103,7 +118,7 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
   }
 
   /** Changes the token of a live record, unless another has done so first. */
-  async function changeToken (token: string, session: SessionView, graceFor: number, reauthenticated: boolean): Promise<IssuedSession | null> {
+  async function changeToken (token: string, session: SessionView, graceFor: number, reauthenticated: boolean, wait?: number): Promise<IssuedSession | null> {
     const now = clock()
     const next = createToken(random)
     const expiresAt = reauthenticated ? now + options.absoluteTimeout : session.expiresAt
@@ -113,7 +128,8 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
       toHash: hashToken(next),
       now,
       graceUntil: now + graceFor,
-      reauthenticated: reauthenticated ? { expiresAt } : null
+      reauthenticated: reauthenticated ? { expiresAt } : null,
+      ...wait === undefined ? {} : { wait }
     })
     if (!changed) return null
     counters.renewed++
@@ -138,7 +154,7 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
   }
 
   async function info (id: string): Promise<SessionView | null> {
-    const record = await storage.getSession(id)
+    const record = await storage.getSession(readId(id))
     const current = record === null ? null : alive(record, clock())
     return current === null ? null : toView(current, idleTimeout)
   }
@@ -152,7 +168,7 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
 
     async create (params) {
       const now = clock()
-      const ip = readAddress(params.ip)
+      const ip = readClientIp(params.ip)
       const userAgent = readUserAgent(params.userAgent, options.userAgentLimit)
       const record: SessionRecord = {
         id: createSessionId(random),
@@ -195,7 +211,8 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
       session.lastIp = seen.ip ?? session.lastIp
     },
 
-    async list ({ userId, ip, limit = 50, after } = {}) {
+    async list (params = {}) {
+      const { limit = 50, after } = params
       const now = clock()
       // A session whose last use still waits looks idle to the storage. At that use it was live, so what is stored of it
       // is younger than that use less the timeout: asking from there on finds it, and `alive` judges it.
@@ -204,9 +221,10 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
         now,
         idleBefore,
         limit: readLimit(limit),
-        ...userId === undefined ? {} : { userId: readUserId(userId) },
-        ...ip === undefined ? {} : { ip: readAddress(ip)! },
-        ...after === undefined ? {} : { after }
+        // By presence: a filter whose value got lost on the way here must not widen the list to everybody.
+        ...'userId' in params ? { userId: readUserId(params.userId) } : {},
+        ...'ip' in params ? { ip: storedAddress(readAddress(params.ip)) } : {},
+        ...after === undefined ? {} : { after: readAfter(after) }
       })
       const items = page.items.map(record => alive(record, now)).filter(record => record !== null)
       return { items: items.map(record => toView(record, idleTimeout)), next: page.next }
@@ -225,9 +243,15 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
     async renew (token, session) {
       // Of many requests that arrive with the old token one renews it; the others go on with it, in its grace.
       if (renewing.has(session.id)) return null
+      const sinceFailure = clock() - renewalFailedAt
+      // Negative: the clock was set back, which must not make the pause longer.
+      if (sinceFailure >= 0 && sinceFailure < RENEWAL_PAUSE) return null
       renewing.add(session.id)
       try {
-        return await changeToken(token, session, options.renewGrace, false)
+        return await changeToken(token, session, options.renewGrace, false, RENEWAL_WAIT).catch((error: unknown) => {
+          renewalFailedAt = clock()
+          throw error
+        })
       } finally {
         renewing.delete(session.id)
       }
@@ -240,11 +264,12 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
       return { ...session, data: JSON.parse(text) as Record<string, unknown> }
     },
 
-    async remove (id, { userId } = {}) {
-      return await end(userId === undefined ? { id } : { id, userId: readUserId(userId) }) > 0
+    async remove (id, of) {
+      const selection = { id: readId(id) }
+      return await end(of === undefined ? selection : { ...selection, userId: readUserId(of.userId) }) > 0
     },
     async removeOthers (userId, exceptId) {
-      return await end({ userId: readUserId(userId), exceptId })
+      return await end({ userId: readUserId(userId), exceptId: readExceptId(exceptId) })
     },
     async removeAll (userId) {
       return await end({ userId: readUserId(userId) })

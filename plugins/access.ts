@@ -1,6 +1,6 @@
 /**
  * Who may use which route of the standalone API. Every route says so in `config.access`; one that does not stops the
- * start. Checks API keys here and leaves sessions to the session plugin. Hooks: onRoute, onRequest.
+ * start. Checks API keys here and has sessions checked by the session plugin. Hooks: onRoute, onRequest.
  */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
@@ -10,7 +10,8 @@ import { createApiKeys } from '../lib/api-keys.js'
 import type { Clock } from '../lib/clock.js'
 import { createFailureLimiter } from '../lib/failure-limiter.js'
 import { PUBLIC } from '../routes/access.js'
-import type {} from './ip-tracking.js'
+// For `request.clientAddress`. Not as types only: the emitted declarations would lose it, and with it what it adds to Fastify's.
+import './ip-tracking.js'
 import type {} from './sessions.js'
 
 export type Access = 'public' | 'session' | 'apiKey'
@@ -24,7 +25,7 @@ declare module 'fastify' {
 
 export interface AccessOptions {
   apiKeys: readonly string[]
-  /** Folders of routes that other plugins add and that anybody may read. */
+  /** Folders of routes that other plugins add and that anybody may read. A route that says otherwise itself is believed. */
   publicFolders: readonly string[]
   clock: Clock
 }
@@ -39,7 +40,8 @@ function access (app: FastifyInstance, { apiKeys, publicFolders, clock }: Access
   const limiter = createFailureLimiter({ ...FAILURES, clock })
 
   app.addHook('onRoute', route => {
-    if (publicFolders.some(folder => route.url === folder || route.url.startsWith(`${folder}/`))) route.config = { ...route.config, ...PUBLIC }
+    const inPublicFolder = () => publicFolders.some(folder => route.url === folder || route.url.startsWith(`${folder}/`))
+    if (route.config?.access === undefined && inPublicFolder()) route.config = { ...route.config, ...PUBLIC }
     if (!ACCESS.includes(route.config?.access)) throw doormanError('DOORMAN_ROUTE_UNGUARDED', [String(route.method), route.url])
   })
 
@@ -48,7 +50,10 @@ function access (app: FastifyInstance, { apiKeys, publicFolders, clock }: Access
     // Without one there is no route: the reply will be 404.
     if (access === undefined || access === 'public') return next()
     reply.header('cache-control', 'no-store')
-    if (access === 'session') return next(isForged(request) ? doormanError('DOORMAN_CROSS_SITE') : undefined)
+    if (access === 'session') {
+      // Demanded here as well: a host's route may have said nothing in `config.session`.
+      return app.requireSession(request, reply, (error?: Error) => next(error ?? (isForged(request) ? doormanError('DOORMAN_CROSS_SITE') : undefined)))
+    }
     const key = bearer(request)
     if (key !== undefined && keys.has(key)) return next()
     // Only failures are limited. A right key always passes: otherwise one misconfigured client could lock out every

@@ -11,3 +11,6 @@ export const SESSION = { access: 'session', session: 'required' } as const
 
 /** Whoever holds an API key. */
 export const API_KEY = { access: 'apiKey', session: false } as const
+
+/** Beside one of these, for who watches the process: the reply never waits for the log, which may be just what is wrong. */
+export const WATCH = { ipTracking: { durability: 'queued' } } as const

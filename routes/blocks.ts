@@ -1,6 +1,7 @@
 /** Addresses that are refused. */
 import { Type, type FastifyPluginCallbackTypebox, type Static } from '@fastify/type-provider-typebox'
-import { doormanError } from '../errors.js'
+import { doormanError, show } from '../errors.js'
+import { createCidrSet, parseCidr } from '../lib/cidr.js'
 import type { BlockRecord } from '../storage/storage.js'
 import { API_KEY } from './access.js'
 import { Empty, iso, isoOrNull, Nullable, NullableText, replies, strict, Time, time } from './schemas.js'
@@ -17,6 +18,16 @@ const BlockReply = Type.Object({
 
 const blockReply = (block: BlockRecord): Static<typeof BlockReply> =>
   ({ ...block, until: isoOrNull(block.until), createdAt: iso(block.createdAt) })
+
+/** Whether a network, as it was written, has a canonical address in it. */
+function holds (text: string, address: string): boolean {
+  const cidr = parseCidr(text)
+  // Said by `blocks.add`.
+  if (cidr === null) return false
+  const network = createCidrSet<true>()
+  network.add(cidr, true)
+  return network.find(address).length > 0
+}
 
 export const blocksRoutes: FastifyPluginCallbackTypebox = (app, _options, done) => {
   app.get('/admin/blocks', {
@@ -43,6 +54,10 @@ export const blocksRoutes: FastifyPluginCallbackTypebox = (app, _options, done) 
     }
   }, async (request, reply) => {
     const { cidr, until = null, reason = null } = request.body
+    const own = request.clientAddress
+    if (own !== null && holds(cidr, own)) {
+      throw doormanError('DOORMAN_VALUE_INVALID', ['cidr', `a network without your own address (${own}): you would lock yourself out, also from lifting the block`, show(cidr)])
+    }
     const block = await app.ipTracking.blocks.add({ cidr, reason, until: until === null ? null : time('until', until) })
     reply.code(201)
     return blockReply(block)

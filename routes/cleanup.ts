@@ -33,7 +33,7 @@ export const cleanupRoutes: FastifyPluginCallbackTypebox = (app, _options, done)
       tags,
       summary: 'Run now; replies with what was (or, on a dry run, would be) removed',
       body: Nullable(strict({ dryRun: Type.Optional(Type.Boolean()) })),
-      response: replies({ 200: RunReply }, 401, 429)
+      response: replies({ 200: RunReply }, 401, 409, 429)
     }
   }, async request => runReply(await app.cleanup.run({ dryRun: request.body?.dryRun ?? false })))
   done()

@@ -23,9 +23,19 @@ export function notFoundHandler (request: FastifyRequest, reply: FastifyReply): 
   reply.send(doormanError('DOORMAN_NOT_FOUND'))
 }
 
+/** In place of Fastify's own messages, which repeat the URL: its query may hold secrets, for replies and logs alike. */
+const REFUSALS: Readonly<Record<string, string>> = {
+  FST_ERR_BAD_URL: 'The URL cannot be decoded',
+  FST_ERR_MAX_PARAM_LENGTH: 'A part of the URL is too long'
+}
+
 /** What Fastify refuses before any hook or route, such as a URL that cannot be decoded, as an error of the catalogue. */
 export function refusedByFramework (error: FastifyError): FastifyError {
-  return Object.assign(doormanError('DOORMAN_REQUEST_REFUSED', [error.message], error), { statusCode: statusOf(error) })
+  const message = REFUSALS[error.code]
+  const refusal = message === undefined
+    ? doormanError('DOORMAN_REQUEST_REFUSED', ['The request cannot be routed'], error)
+    : doormanError('DOORMAN_REQUEST_REFUSED', [message])
+  return Object.assign(refusal, { statusCode: statusOf(error) })
 }
 
 function statusOf (error: FastifyError): number {

@@ -4,7 +4,8 @@
  * in the queue, and taking every instance out of service would turn a delay into an outage.
  */
 import { Type, type FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
-import { PUBLIC } from './access.js'
+import { PUBLIC, WATCH } from './access.js'
+import { ErrorReply } from './schemas.js'
 
 const tags = ['health']
 
@@ -18,15 +19,15 @@ const ReadyReply = Type.Object({
 
 export const healthRoutes: FastifyPluginCallbackTypebox = (app, _options, done) => {
   app.get('/health/live', {
-    config: PUBLIC,
+    config: { ...PUBLIC, ...WATCH },
     schema: { tags, summary: 'The process answers', response: { 200: Type.Object({ status: Type.Literal('ok') }) } }
   }, (_request, reply) => {
     reply.send({ status: 'ok' })
   })
 
   app.get('/health/ready', {
-    config: PUBLIC,
-    schema: { tags, summary: 'Sessions can be checked: 200 (also when degraded), else 503', response: { 200: ReadyReply, 503: ReadyReply } }
+    config: { ...PUBLIC, ...WATCH },
+    schema: { tags, summary: 'Sessions can be checked: 200 (also when degraded), else 503', response: { 200: ReadyReply, 503: Type.Union([ReadyReply, ErrorReply]) } }
   }, async (request, reply) => {
     const { storage, clock } = app.database
     try {

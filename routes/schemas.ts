@@ -3,7 +3,7 @@
  * into cursors.
  */
 import { Type, type Static, type TSchema } from '@fastify/type-provider-typebox'
-import { decodeCursor, encodeCursor } from '../lib/cursor.js'
+import { decodeCursor, encodeCursor, type ListName } from '../lib/cursor.js'
 import type { SessionView } from '../lib/session-types.js'
 import type { Page, PageParams } from '../storage/storage.js'
 import { doormanError, show } from '../errors.js'
@@ -18,7 +18,8 @@ export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Ty
 export const Time = Type.String({ format: 'date-time', description: 'ISO 8601, UTC' })
 export const UserId = Type.String({ minLength: 1, maxLength: 255 })
 export const Address = Type.String({ minLength: 1, maxLength: 100, description: 'IPv4 or IPv6 address, in any spelling' })
-export const Data = Type.Record(Type.String(), Type.Unknown(), { description: 'The host\'s own data: a JSON object' })
+// Not a Record: its pattern for names knows no line breaks, and what has one in its name would silently be left out.
+export const Data = Type.Unsafe<Record<string, unknown>>(Type.Object({}, { additionalProperties: true, description: 'The host\'s own data: a JSON object' }))
 export const NullableText = Nullable(Type.String())
 
 export const ErrorReply = Type.Object({
@@ -50,11 +51,11 @@ export const PageReply = <T extends TSchema>(item: T) => Type.Object({
  * Page parameters of `list` from a query string.
  * @throws DOORMAN_CURSOR_INVALID
  */
-export function pageParams (list: string, { limit = DEFAULT_LIMIT, cursor }: { limit?: number, cursor?: string }): PageParams {
+export function pageParams (list: ListName, { limit = DEFAULT_LIMIT, cursor }: { limit?: number, cursor?: string }): PageParams {
   return cursor === undefined ? { limit } : { limit, after: decodeCursor(list, cursor) }
 }
 
-export function pageReply<T, R> (list: string, page: Page<T>, toReply: (item: T) => R): { items: R[], nextCursor: string | null } {
+export function pageReply<T, R> (list: ListName, page: Page<T>, toReply: (item: T) => R): { items: R[], nextCursor: string | null } {
   return { items: page.items.map(toReply), nextCursor: encodeCursor(list, page.next) }
 }
 

@@ -33,13 +33,16 @@ const ExportReply = Type.Object({
   ipLogs: Type.Array(IpLogReply)
 })
 
+/** How long rows that still wait are waited for, ms; past it 503. Both routes may be asked again. */
+const FLUSH_WAIT = 5000
+
 export const usersRoutes: FastifyPluginCallbackTypebox = (app, _options, done) => {
   app.get('/admin/users/:userId/export', {
     config: API_KEY,
     schema: { tags, summary: 'Everything held about a user', params: strict({ userId: UserId }), response: replies({ 200: ExportReply }, 401, 429) }
   }, async request => {
     const { userId } = request.params
-    await app.database.flush()
+    await app.database.flush(FLUSH_WAIT)
     const held = await app.database.storage.exportUser(userId, EXPORT_LIMIT)
     return {
       userId,
@@ -73,7 +76,7 @@ export const usersRoutes: FastifyPluginCallbackTypebox = (app, _options, done) =
     const { userId } = request.params
     // Sessions end first, so that no request of theirs writes anew; what then still waits is stored, to be found.
     const live = await app.sessions.removeAll(userId)
-    await app.database.flush()
+    await app.database.flush(FLUSH_WAIT)
     const erased = await app.database.storage.eraseUser(userId)
     // Those sessions were erased as ended ones.
     return { ...erased, sessions: erased.sessions + live, endedSessions: erased.endedSessions - live }

@@ -78,6 +78,8 @@ export interface SessionRotateParams {
   graceUntil: number
   /** Given when the user authenticated again: sets authenticatedAt to `now` and the absolute end anew. */
   reauthenticated: { expiresAt: number } | null
+  /** Longest wait for a lock, ms, where it should be shorter than usual. Past it DOORMAN_STORAGE_BUSY, and nothing has happened or will. */
+  wait?: number
 }
 
 /** Which sessions to end: one (optionally only if it is that user's), a user's (optionally all but one), or all. */

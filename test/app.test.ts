@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { buildApp, loadConfig, type Config } from '../app.js'
 import { doormanError } from '../errors.js'
 import { KEY, startApi } from './routes/helper.js'
@@ -28,6 +28,15 @@ function routesOf (tree: string): string[] {
     const url = path.join('')
     return (match.groups.methods ?? '').split(', ').filter(method => method !== '' && method !== 'HEAD').map(method => `${method} ${url}`)
   })
+}
+
+/** The API with all it logs. */
+async function logged (t: Test, env: Record<string, string>) {
+  const lines: string[] = []
+  const config = loadConfig({ DATABASE_URL: `file:${join(t.testdir(), 'doorman.db')}`, API_KEYS: KEY, LOG_LEVEL: 'trace', ...env }, { file: null })
+  const app = await buildApp(config, { logStream: { write: line => { lines.push(line) } } })
+  t.teardown(() => app.close())
+  return { app, text: () => lines.join('') }
 }
 
 t.test('the route table: each route is public, for sessions or for keys by an explicit list', async t => {
@@ -95,7 +104,7 @@ t.test('errors have one shape and say nothing about the inside', async t => {
   t.strictSame(await shapes('/broken'), { statusCode: 500, code: 'DOORMAN_INTERNAL', error: 'Internal Server Error', message: 'Internal error' })
   t.match(await shapes('/odd'), { statusCode: 500, code: 'DOORMAN_INTERNAL' })
   t.strictSame(await shapes('/nowhere'), { statusCode: 404, code: 'DOORMAN_NOT_FOUND', error: 'Not Found', message: 'No such route' })
-  t.match(await shapes('/%zz'), { statusCode: 400, code: 'DOORMAN_REQUEST_REFUSED', error: 'Bad Request', message: "'/%zz' is not a valid url component" })
+  t.match(await shapes('/%zz'), { statusCode: 400, code: 'DOORMAN_REQUEST_REFUSED', error: 'Bad Request', message: 'The URL cannot be decoded' })
 
   t.match((await admin('POST', '/sessions', { userId: 'a', colour: 'red' })).body,
     { statusCode: 400, code: 'DOORMAN_REQUEST_INVALID', message: 'body must not have additional properties: colour' })
@@ -171,16 +180,59 @@ t.test('a change that another site sends along with the cookie is refused', asyn
 })
 
 t.test('what proves a right is never logged', async t => {
-  const lines: string[] = []
-  const config = loadConfig({ DATABASE_URL: `file:${join(t.testdir(), 'doorman.db')}`, API_KEYS: KEY, LOG_LEVEL: 'trace' }, { file: null })
-  const app = await buildApp(config, { logStream: { write: line => { lines.push(line) } } })
-  t.teardown(() => app.close())
+  const { app, text } = await logged(t, {})
   const { token } = (await app.inject({ method: 'POST', url: '/sessions?', headers: { authorization: `Bearer ${KEY}` }, payload: { userId: 'a' } })).json()
   await app.inject({ url: '/session?secret=in-query', headers: { cookie: `sid=${token}` } })
   await app.inject({ url: '/admin/blocks', headers: { authorization: `Bearer ${token}` } })
   app.log.info({ headers: { authorization: KEY, cookie: token }, upstream: { headers: { authorization: KEY, 'set-cookie': token } } }, 'by mistake')
-  const text = lines.join('')
-  t.match(text, '"path":"/session"')
-  t.match(text, '"authorization":"[Redacted]"')
-  for (const secret of [KEY, token, 'in-query']) t.notMatch(text, secret)
+  t.match(text(), '"path":"/session"')
+  t.match(text(), '"authorization":"[Redacted]"')
+  for (const secret of [KEY, token, 'in-query']) t.notMatch(text(), secret)
+})
+
+t.test('a route for sessions demands one, also where it says no more than that', async t => {
+  const { app, send, login } = await startApi(t)
+  app.route({ method: ['GET', 'POST'], url: '/mine', config: { access: 'session' }, handler: async request => ({ user: request.session?.userId }) })
+  app.get('/unseen', { config: { access: 'session', session: false } }, async request => ({ user: request.session?.userId }))
+  const { token } = await login()
+  for (const url of ['/mine', '/unseen']) {
+    const { status, headers, body } = await send('GET', url)
+    t.equal(status, 401, url)
+    t.equal(body.code, 'DOORMAN_SESSION_INVALID')
+    t.equal(headers['cache-control'], 'no-store')
+    t.equal((await send('GET', url, undefined, { authorization: `Bearer ${KEY}` })).status, 401, 'a key is no session')
+    t.strictSame((await send('GET', url, undefined, { authorization: `Bearer ${token}` })).body, { user: 'alice' })
+  }
+  const cookie = `sid=${token}`
+  t.equal((await send('POST', '/mine', undefined, { cookie })).status, 200)
+  t.match((await send('POST', '/mine', undefined, { cookie, 'sec-fetch-site': 'cross-site' })).body, { statusCode: 403, code: 'DOORMAN_CROSS_SITE' })
+})
+
+t.test('a route below the documentation is as open as it says itself', async t => {
+  const { app, send, admin } = await startApi(t)
+  t.throws(() => app.get('/docs/typo', { config: { access: 'everybody' as 'public' } }, async () => 'x'), { code: 'DOORMAN_ROUTE_UNGUARDED' })
+  app.get('/docs/internal', { config: { access: 'apiKey' } }, async () => 'secret')
+  t.equal((await send('GET', '/docs/internal')).status, 401)
+  t.equal((await admin('GET', '/docs/internal')).body, 'secret')
+})
+
+t.test('an address that is not stored in full is not logged either', async t => {
+  for (const [mode, shown] of [['none', true], ['truncate', false], ['hash', false]] as const) {
+    await t.test(mode, async t => {
+      const { app, text } = await logged(t, { IP_ANONYMIZATION: mode })
+      for (const url of ['/session', '/nowhere', '/%zz', '/health/live']) await app.inject({ url, remoteAddress: '198.51.100.77' })
+      t.match(text(), '"path":"/session"')
+      t.equal(text().includes('198.51.100.77'), shown)
+    })
+  }
+})
+
+t.test('the query of a URL that Fastify refuses is neither repeated nor logged', async t => {
+  const { app, text } = await logged(t, {})
+  const undecodable = await app.inject('/%zz?token=SECRET')
+  t.strictSame(undecodable.json(), { statusCode: 400, code: 'DOORMAN_REQUEST_REFUSED', error: 'Bad Request', message: 'The URL cannot be decoded' })
+  const long = await app.inject({ method: 'DELETE', url: `/sessions/${'x'.repeat(3073)}?token=SECRET` })
+  t.strictSame(long.json(), { statusCode: 414, code: 'DOORMAN_REQUEST_REFUSED', error: 'URI Too Long', message: 'A part of the URL is too long' })
+  t.match(text(), 'The URL cannot be decoded')
+  t.notMatch(text(), 'SECRET')
 })

@@ -8,7 +8,7 @@ import { runChild, startChild } from './child.js'
 
 const quiet = { info () {}, warn () {}, error () {}, fatal () {} }
 
-/** A folder with a database: one live session, one idle for too long, and three requests from two addresses. */
+/** A folder with a database: one live session, one idle for too long, three requests from two addresses, and two blocks. */
 async function withData (t: Test): Promise<string> {
   const dir = t.testdir()
   const storage = await openStorage({ url: `file:${join(dir, 'data', 'doorman.db')}`, logUrl: null, busyTimeout: 10_000, maxPending: 100, log: quiet })
@@ -19,6 +19,8 @@ async function withData (t: Test): Promise<string> {
   }
   const row = { kind: 'ip' as const, ipSource: 'socket' as const, peerIp: null, peerPort: null, method: 'GET', route: null, status: 200, durationUs: 5, userAgent: null, referer: null, sessionId: null, userId: null, requestId: null, outcome: 'replied' as const }
   await storage.appendLog({ source: 'test', seq: 1, at: now, rows: ['192.0.2.1', '192.0.2.2', '192.0.2.2'].map((ip, i) => ({ ...row, at: now - 1000 + i, ip, path: `/${i}` })) })
+  await storage.addBlock({ id: 'b-open', cidr: '192.0.2.0/24', until: null, reason: 'scanner', createdAt: now })
+  await storage.addBlock({ id: 'b-ends', cidr: '2001:db8::/32', until: now + 86_400_000, reason: null, createdAt: now - 1 })
   await storage.close(5000)
   return dir
 }
@@ -28,7 +30,7 @@ const doorman = (t: Test, args: string[], env: Record<string, string> = {}, dir?
 t.test('help', async t => {
   const general = await doorman(t, [])
   t.equal(general.code, 0)
-  for (const name of ['serve', 'cleanup', 'backup FILE', 'sessions', 'ips', 'doctor', 'help']) t.match(general.stdout, `doorman ${name}`)
+  for (const name of ['serve', 'cleanup', 'backup FILE', 'sessions', 'ips', 'blocks', 'doctor', 'help']) t.match(general.stdout, `doorman ${name}`)
   t.notOk(existsSync('data'))
   t.equal((await doorman(t, ['help'])).stdout, general.stdout)
   t.equal((await doorman(t, ['-h'])).stdout, general.stdout)
@@ -97,6 +99,19 @@ t.test('sessions, ips, cleanup, backup', async t => {
   const nowhere = await doorman(t, ['backup', 'missing/copy.db'], {}, dir)
   t.equal(nowhere.code, 1)
   t.match(nowhere.stderr, `doorman: The directory ${join(dir, 'missing')} cannot be written (ENOENT)`)
+})
+
+t.test('blocks: listed, and lifted for good', async t => {
+  const dir = await withData(t)
+  const listed = await doorman(t, ['blocks'], {}, dir)
+  t.equal(listed.code, 0)
+  t.match(listed.stdout, /^id +network +until +reason\n/)
+  t.match(listed.stdout, /^b-open +192\.0\.2\.0\/24 +- +scanner$/m)
+  t.match(listed.stdout, /^b-ends +2001:db8::\/32 +20\S+Z +-$/m)
+  t.match(await doorman(t, ['blocks', '--remove', 'b-open'], {}, dir), { code: 0, stdout: 'The block b-open is lifted.\n', stderr: '' })
+  t.match(await doorman(t, ['blocks', '--remove', 'b-open'], {}, dir), { code: 1, stdout: '', stderr: 'doorman: No such block\n' })
+  t.strictSame(JSON.parse((await doorman(t, ['blocks', '--remove', 'b-ends', '--json'], {}, dir)).stdout), { removed: 'b-ends' })
+  t.strictSame(JSON.parse((await doorman(t, ['blocks', '--json'], {}, dir)).stdout), { items: [] })
 })
 
 t.test('a cleanup that fails says so', async t => {

@@ -140,6 +140,7 @@ t.test('the .env file is read, and the environment wins', async t => {
   const config = loadConfig({ PORT: '5000' }, { file: join(dir, '.env') })
   t.equal(config.port, 5000)
   t.equal(config.logLevel, 'warn')
+  for (const empty of ['', '  ']) t.equal(loadConfig({ PORT: empty }, { file: join(dir, '.env') }).port, 4000, 'an empty variable hides nothing')
   t.equal(loadConfig({}, { file: join(dir, 'none') }).port, 3000, 'a missing file is no error')
   mkdirSync(join(dir, 'folder'))
   t.throws(() => loadConfig({}, { file: join(dir, 'folder') }), { code: 'DOORMAN_CONFIG_INVALID', message: /folder must be a file that can be read; got EISDIR$/ })

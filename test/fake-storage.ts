@@ -138,9 +138,9 @@ export function createFakeStorage (): FakeStorage {
       const all = [...live.values()]
         .filter(record => isLive(liveness)(record) && (userId ?? record.userId) === record.userId && (ip === undefined || ip === record.ip || ip === record.lastIp))
         .sort((a, b) => b.createdAt - a.createdAt)
-      const start = after === undefined ? 0 : Number(after[0])
+      const start = after === undefined ? 0 : all.findIndex(({ id }) => id === after[1]) + 1
       const items = all.slice(start, start + limit).map(record => ({ ...record }))
-      return { items, next: start + limit < all.length ? [start + limit] : null }
+      return { items, next: start + limit < all.length ? [items.at(-1)!.createdAt, items.at(-1)!.id] : null }
     }
   }
   return storage

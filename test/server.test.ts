@@ -95,17 +95,22 @@ t.test('what could not be stored is counted, and the exit code tells', async t =
   t.match(stderr, /^DOORMAN_CLOSE_INCOMPLETE: Closing gave up after 500 ms: 1 operations were not stored\n$/)
 })
 
-t.test('a second signal ends it at once', async t => {
+t.test('a second signal ends it at once; the same one delivered twice does not', async t => {
   const { address, dir, process, ended, output } = await startServer(t, { API_KEYS: KEY, CLOSE_TIMEOUT: '10m' })
   t.teardown(holdLock(join(dir, 'data', 'doorman.db')))
   const login = fetch(`${address}/sessions`, { method: 'POST', headers: { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' }, body: '{"userId":"alice"}' })
   const refused = t.rejects(login)
   await fetch(`${address}/health/ready`)
+  const first = performance.now()
   process.kill('SIGTERM')
   await output(/"msg":"stopping"/)
-  process.kill('SIGINT')
-  const { code, stderr } = await ended
+  // Those within half a second of the first are ignored, the next one is a second signal.
+  const again = setInterval(() => process.kill('SIGINT'), 50)
+  const { code, stdout, stderr } = await ended
+  clearInterval(again)
   await refused
+  t.ok(performance.now() - first >= 500, 'not by one that came too soon')
   t.equal(code, 1)
   t.match(stderr, /^SIGINT again: stopped at once/)
+  t.equal(stdout.match(/"msg":"stopping"/g)?.length, 1)
 })

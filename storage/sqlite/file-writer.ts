@@ -23,13 +23,15 @@ export interface WriteOperation {
   run (connection: Connection, params: never): unknown
   /** Rows it stands for in the statistics; 1 unless given. */
   rows? (params: never): number
+  /** Longest wait for the lock, ms, where it is shorter than the writer's. */
+  wait? (params: never): number | undefined
   /** Shares its transaction with nobody (the host's own statements, which may roll it back). */
   alone?: boolean
   /** Runs outside any transaction (checkpoints). Only in the maintenance lane. */
   bare?: boolean
 }
 
-interface Waiting { id: number, operation: WriteOperation, params: never, deadline: number }
+interface Waiting { id: number, operation: WriteOperation, params: never, wait: number, deadline: number }
 
 export interface FileWriterOptions {
   connection: Connection
@@ -69,7 +71,8 @@ export class FileWriter {
   }
 
   submit (id: number, operation: WriteOperation, params: never): void {
-    this.#lanes[operation.lane].push({ id, operation, params, deadline: this.#options.now() + this.#options.busyTimeout })
+    const wait = operation.wait?.(params) ?? this.#options.busyTimeout
+    this.#lanes[operation.lane].push({ id, operation, params, wait, deadline: this.#options.now() + wait })
     if (this.#running) return
     this.#running = true
     // After the messages of this turn, so that they share the transaction.
@@ -148,11 +151,12 @@ export class FileWriter {
 
   #expire (now: number): void {
     for (const lane of LANES) {
-      // Within a lane operations wait in the order of their deadlines.
       const waiting = this.#lanes[lane]
-      const expired = waiting.findIndex(operation => operation.deadline > now)
-      const gone = waiting.splice(0, expired === -1 ? waiting.length : expired)
-      if (gone.length > 0) this.#reject(gone, doormanError('DOORMAN_STORAGE_BUSY', [this.#options.busyTimeout]))
+      if (!waiting.some(operation => operation.deadline <= now)) continue
+      for (const operation of waiting.splice(0)) {
+        if (operation.deadline > now) waiting.push(operation)
+        else this.#reject([operation], doormanError('DOORMAN_STORAGE_BUSY', [operation.wait]))
+      }
     }
   }
 

@@ -1,5 +1,5 @@
 /** Every change the writer thread can be asked for: its file, its lane, its function. The names are the wire protocol. */
-import type { LogBatch, SessionTouch, SweepParams } from '../storage.js'
+import type { LogBatch, SessionRotateParams, SessionTouch, SweepParams } from '../storage.js'
 import type { Connection, FileName } from './connection.js'
 import type { WriteOperation } from './file-writer.js'
 import { runBatch } from './host-statements.js'
@@ -32,7 +32,7 @@ export type OperationTable = Readonly<Record<string, WriteOperation>>
 export function mainOperations (): OperationTable {
   return {
     createSession: interactive(createSession),
-    rotateSession: interactive(rotateSession),
+    rotateSession: { lane: 'interactive', run: rotateSession, wait: ({ wait }: SessionRotateParams) => wait },
     updateSessionData: interactive(updateSessionData),
     endSessions: interactive(endSessions),
     addBlock: interactive(addBlock),

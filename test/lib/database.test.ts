@@ -100,3 +100,29 @@ t.test('the host\'s statements', async t => {
   t.same((await database.all('SELECT x FROM mine WHERE x = :x', { x: 6 })), [])
   await database.close()
 })
+
+t.test('a flush may be bounded; what is queued stays queued', async t => {
+  const { database, holder, storage } = await setUp(t)
+  await database.flush(1000)
+  holder.exec('BEGIN IMMEDIATE')
+  database.log.offer(ipRow())
+  await t.rejects(database.flush(20), { code: 'DOORMAN_STORAGE_BUSY', message: /20 ms/ })
+  holder.exec('COMMIT')
+  await database.flush(20_000)
+  t.equal((await storage.listIpLogs({}, { limit: 10 })).items.length, 1)
+  await database.close()
+})
+
+t.test('queues of the same name are all kept', async t => {
+  const { database } = await setUp(t)
+  const make = (stored: number[]) => createRowQueue<number>({ name: 'own', limit: 5, batchSize: 5, linger: 1000, wait: 0, clock: database.clock, random: database.random, commit: async rows => { stored.push(...rows) } })
+  const stored: number[][] = [[], [], []]
+  for (const rows of stored) {
+    const queue = make(rows)
+    database.registerQueue('own', queue)
+    queue.offer(1)
+  }
+  t.same(Object.keys((await database.stats()).queues), ['log', 'own', 'own-2', 'own-3'])
+  await database.close()
+  t.same(stored, [[1], [1], [1]])
+})

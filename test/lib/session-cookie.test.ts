@@ -20,6 +20,7 @@ t.test('names follow what browsers demand', async t => {
   t.same(names({ domain: 'example.com' }), ['__Secure-sid', 'sid'])
   t.same(names({ path: '/app' }), ['__Secure-sid', 'sid'])
   t.same(names({ name: 'app' }), ['app', 'app'])
+  t.same(names({ path: '/!~caf%C3%A9' }), ['__Secure-sid', 'sid'])
   t.same(names({ name: '__Host-app' }), ['__Host-app', 'app'])
   t.match(make({ secure: true, sameSite: 'none', domain: 'example.com' }).clearing(false), { path: '/', domain: 'example.com', secure: true, sameSite: 'none' })
 })
@@ -42,6 +43,13 @@ t.test('options that browsers would punish are refused at registration', async t
     [{ name: 'x'.repeat(101) }, /sessions\.cookie\.name/],
     [{ path: 'app' }, /sessions\.cookie\.path/],
     [{ path: '/a;b' }, /sessions\.cookie\.path/],
+    [{ path: '/a b' }, /sessions\.cookie\.path/],
+    [{ path: '/caf\u00e9' }, /sessions\.cookie\.path.*ASCII/],
+    [{ path: '/a\n' }, /sessions\.cookie\.path/],
+    [{ path: '/a\x7f' }, /sessions\.cookie\.path/],
+    [{ name: '__Host-' }, /sessions\.cookie\.name.*more than a prefix/],
+    [{ name: '__Secure-' }, /sessions\.cookie\.name/],
+    [{ name: '__host-' }, /sessions\.cookie\.name/],
     [{ domain: 'https://example.com' }, /sessions\.cookie\.domain/],
     [{ secure: 'yes' }, /sessions\.cookie\.secure/],
     [{ httpOnly: false }, /sessions\.cookie\.httpOnly/]

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { readData, readGrace, readIp, readLimit, readUserAgent, readUserId } from '../../lib/session-input.js'
+import { readAddress, readAfter, readData, readExceptId, readGrace, readId, readIp, readLimit, readUserAgent, readUserId } from '../../lib/session-input.js'
 
 const refused = (message: RegExp) => ({ code: 'DOORMAN_VALUE_INVALID', statusCode: 400, message })
 
@@ -16,6 +16,17 @@ t.test('addresses are stored in one form, or refused', async t => {
   t.equal(readIp(null), null)
   t.equal(readIp(undefined), null)
   for (const ip of ['', 'localhost', '1.2.3', 42, {}]) t.throws(() => readIp(ip), refused(/"ip" must be an IP address/))
+  t.equal(readAddress('::ffff:192.0.2.1'), '192.0.2.1')
+  for (const ip of ['', null, undefined]) t.throws(() => readAddress(ip), refused(/"ip" must be an IP address/))
+})
+
+t.test('ids and positions', async t => {
+  for (const id of ['', 's_none']) t.equal(readId(id), id)
+  for (const id of [undefined, null, 42, ['s_x'], {}]) t.throws(() => readId(id), refused(/"id" must be the id of a session/))
+  t.equal(readExceptId('s_x'), 's_x')
+  for (const id of ['', undefined, null, 42]) t.throws(() => readExceptId(id), refused(/"exceptId" must be the id of a session/))
+  t.same(readAfter([1, 's_x']), [1, 's_x'])
+  for (const key of [[], [1], [1, 2], ['1', 's_x'], [NaN, 's_x'], [1, 's_x', 2], 'x', null, {}]) t.throws(() => readAfter(key), refused(/"after" must be "next" of the page before/))
 })
 
 t.test('R36: user agents are cleaned and bounded', async t => {

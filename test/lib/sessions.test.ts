@@ -259,7 +259,51 @@ t.test('R15: renewal, once among parallel requests', async t => {
   storage.failing['rotateSession'] = new Error('locked')
   await t.rejects(sessions.renew(issued[0]!.token, issued[0]!.session), { message: 'locked' })
   delete storage.failing['rotateSession']
-  t.ok(await sessions.renew(issued[0]!.token, issued[0]!.session), 'a failure does not stand in the way of the next')
+  time.now += 4999
+  t.equal(await sessions.renew(issued[0]!.token, issued[0]!.session), null, 'left alone for a while')
+  t.equal(storage.calls['rotateSession'], 3)
+  time.now++
+  t.ok(await sessions.renew(issued[0]!.token, issued[0]!.session), 'a failure does not stand in the way of a later one')
+})
+
+t.test('renewal: a short wait, which other rotations do not have, and a pause that a clock set back does not stretch', async t => {
+  const { sessions, time, login, storage } = setUp({ renewAfter: '1h' })
+  const { token, session } = await login()
+  const waits: unknown[] = []
+  const { rotateSession } = storage
+  storage.rotateSession = params => {
+    waits.push(params.wait)
+    return rotateSession(params)
+  }
+  storage.failing['rotateSession'] = new Error('locked')
+  await t.rejects(sessions.renew(token, session))
+  delete storage.failing['rotateSession']
+  time.now -= HOUR
+  const renewed = await sessions.renew(token, session)
+  await sessions.rotate(renewed!.token)
+  t.same(waits, [100, 100, undefined])
+})
+
+t.test('R23: a value that got lost on the way never widens what is ended or shown', async t => {
+  const { sessions, login, storage } = setUp()
+  const { session } = await login()
+  await login('bob')
+  const lost = undefined as unknown as string
+  const refused = { code: 'DOORMAN_VALUE_INVALID', statusCode: 400 }
+  await t.rejects(sessions.remove(session.id, { userId: lost }), refused)
+  await t.rejects(sessions.remove(session.id, {} as { userId: string }), refused)
+  await t.rejects(sessions.remove(lost), refused)
+  await t.rejects(sessions.removeOthers('ada', lost), refused)
+  await t.rejects(sessions.removeOthers('ada', ''), refused)
+  await t.rejects(sessions.removeOthers(lost, session.id), refused)
+  await t.rejects(sessions.removeAll(lost), refused)
+  await t.rejects(sessions.list({ userId: lost }), refused)
+  await t.rejects(sessions.list({ ip: lost }), refused)
+  await t.rejects(sessions.list({ ip: null as unknown as string }), refused)
+  await t.rejects(sessions.info(lost), refused)
+  await t.rejects(sessions.update(lost, {}), refused)
+  t.equal(storage.live.size, 2)
+  t.same([storage.calls['endSessions'], storage.calls['listSessions'], storage.calls['getSession']], [undefined, undefined, undefined], 'the storage was not even asked')
 })
 
 t.test('R17, R19 to R21: ending one, others, all of a user, everybody', async t => {
@@ -354,7 +398,7 @@ t.test('list: by user and address, page by page', async t => {
   t.same(second.items.map(({ ip }) => ip), ['192.0.2.0'])
   t.equal(second.next, null)
   t.same((await sessions.list({ ip: '::ffff:192.0.2.0' })).items.map(({ userId }) => userId), ['bob', 'ada'])
-  for (const wrong of [{ limit: 0 }, { limit: 501 }, { ip: 'x' }, { userId: '' }]) await t.rejects(sessions.list(wrong), { code: 'DOORMAN_VALUE_INVALID' })
+  for (const wrong of [{ limit: 0 }, { limit: 501 }, { ip: 'x' }, { userId: '' }, { after: [] }, { after: ['1', 's_x'] }, { after: [1] }]) await t.rejects(sessions.list(wrong), { code: 'DOORMAN_VALUE_INVALID' })
 })
 
 t.test('R41: a changed client is flagged and reported once', async t => {

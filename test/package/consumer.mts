@@ -1,7 +1,7 @@
 /** A program that uses the package as published: checked against the emitted declarations, with those of its dependencies. Never run. */
 import Fastify from 'fastify'
 import { database, doorman, errorCatalogue, frameworkErrors, isDoormanError, sessions, type DoormanErrorCode, type SessionView, type Validation } from 'fastify-doorman'
-import { buildApp, loadConfig, type Config } from 'fastify-doorman/app'
+import { buildApp, loadConfig, type Access, type Config, type DoormanOptions } from 'fastify-doorman/app'
 
 const app = Fastify({ frameworkErrors })
 await app.register(doorman, { database: { url: 'file:./app.db', busyTimeout: '10s' }, sessions: { maxPerUser: 5 }, metrics: false })
@@ -16,8 +16,9 @@ app.get('/me', { config: { session: { fresh: '15m' }, ipTracking: { durability: 
   request.recordActivity('looked', { at: request.clientAddress })
   return session?.data ?? null
 })
-app.post('/login', async (_request, reply) => {
-  const { token, session } = await app.sessions.create({ userId: 'ada' })
+app.post('/login', async (request, reply) => {
+  const client = { ip: request.clientAddress, userAgent: request.headers['user-agent'] }
+  const { token, session } = await app.sessions.create({ userId: 'ada', ...client })
   app.setSessionCookie(reply, token, session)
   const validation: Validation = await app.sessions.validate(token)
   return validation.valid ? validation.session.id : validation.reason
@@ -28,4 +29,9 @@ const run = await app.cleanup.run({ dryRun: true })
 const code: DoormanErrorCode = 'DOORMAN_STORAGE_BUSY'
 const config: Config = loadConfig()
 const api = await buildApp(config)
+const access: Access = 'session'
+const parts: DoormanOptions = { cleanup: false }
+api.get('/mine', { config: { access } }, request => request.session?.userId)
+// @ts-expect-error nobody in particular
+api.get('/theirs', { config: { access: 'everybody' } }, () => parts)
 export default [rows.items[0]?.ip, run?.removed.ipLogs, errorCatalogue[code][0], isDoormanError(null), api.database.health().status]

@@ -1,11 +1,12 @@
 import t, { type Test } from 'tap'
 import cookiePlugin from '@fastify/cookie'
+import Database from 'better-sqlite3'
 import Fastify, { type FastifyInstance, type FastifyServerOptions, type InjectOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { readFileSync, readdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { inspect } from 'node:util'
-import type { Database } from '../../lib/database.js'
+import type { Database as DoormanDatabase } from '../../lib/database.js'
 import { requestSession, sessionOf } from '../../lib/request-session.js'
 import databasePlugin from '../../plugins/database.js'
 import sessionsPlugin, { type SessionsPluginOptions } from '../../plugins/sessions.js'
@@ -70,7 +71,7 @@ async function appOnFake (t: Test) {
   const lines: string[] = []
   const app = Fastify({ logger: { stream: { write: (line: string) => { lines.push(line) } } } })
   t.teardown(() => app.close())
-  const database = { storage, clock: () => time.now, random: Math.random, registerQueue () {}, sessionTimeouts: new Set() } as unknown as Database
+  const database = { storage, clock: () => time.now, random: Math.random, registerQueue () {}, sessionTimeouts: new Set() } as unknown as DoormanDatabase
   await app.register(fp(async fastify => { fastify.decorate('database', database) }, { name: 'doorman-database' }))
   return { app, storage, time, lines }
 }
@@ -292,6 +293,7 @@ t.test('R33: what the host says about caching is left alone', async t => {
     before: app => {
       app.addHook('onRequest', (request, reply, done) => {
         if (request.url.startsWith('/set')) reply.header('cache-control', 'private, max-age=5').header('vary', request.url === '/set/star' ? '*' : 'Accept-Encoding')
+        if (request.url === '/set/list') reply.header('vary', 'X-Cookie-Consent')
         if (request.url === '/set/cookie') reply.header('vary', ['Accept', 'cookie'].join(', '))
         done()
       })
@@ -303,7 +305,42 @@ t.test('R33: what the host says about caching is left alone', async t => {
   t.same(await headers('/set/a'), ['private, max-age=5', 'Accept-Encoding, Cookie'])
   t.same(await headers('/set/star'), ['private, max-age=5', '*'])
   t.same(await headers('/set/cookie'), ['private, max-age=5', 'Accept, cookie'])
+  t.same(await headers('/set/list'), ['private, max-age=5', 'X-Cookie-Consent, Cookie'])
   t.same(await headers('/me'), ['no-store', 'Cookie'])
+})
+
+t.test('wherever the session is looked at the reply varies by cookie, also for those who sent none', async t => {
+  const { app, get } = await setUp(t, {
+    before: app => {
+      app.addHook('onRequest', (request, reply, done) => {
+        if (request.url === '/empty') reply.header('vary', '')
+        if (request.url === '/origin') reply.header('vary', ['Origin', 'Accept'] as unknown as string)
+        done()
+      })
+      app.get('/empty', async () => '')
+      app.get('/origin', async () => '')
+    }
+  })
+  const seen = async (url: string) => { const { headers } = await get(url); return [headers['vary'], headers['cache-control']] }
+  t.same(await seen('/me'), ['Cookie', undefined], 'a shared cache may keep it, for others without a cookie')
+  t.same(await seen('/empty'), ['Cookie', undefined])
+  t.same(await seen('/origin'), ['Origin,Accept, Cookie', undefined])
+  t.same(await seen('/private'), ['Cookie', 'no-store'])
+  t.same(await seen('/off'), [undefined, undefined], 'does not depend on it')
+  t.equal((await app.inject({ url: '/me', headers: { cookie: 'other=1' } })).headers['vary'], 'Cookie')
+})
+
+t.test('what a request knows of its client goes into a session as it is, undefined included', async t => {
+  const { app } = await setUp(t, {
+    before: app => {
+      app.post('/as-documented', async request => {
+        const client = { ip: request.clientAddress, userAgent: request.headers['user-agent'] }
+        return (await app.sessions.create({ userId: 'ada', ...client })).session
+      })
+    }
+  })
+  t.match((await app.inject({ method: 'POST', url: '/as-documented', headers: { 'user-agent': '' } })).json(), { ip: null, userAgent: null })
+  t.match(await app.sessions.create({ userId: 'ada', ip: undefined, userAgent: undefined }), { session: { ip: null, userAgent: null } })
 })
 
 t.test('logging in and rotating change the session of the request', async t => {
@@ -363,6 +400,70 @@ t.test('a renewal that fails leaves the token in hand good', async t => {
   t.equal(reply.statusCode, 200)
   t.notOk(reply.headers['set-cookie'])
   t.match(lines.join(''), 'could not be renewed')
+})
+
+t.test('renewals that go on failing are tried now and then, and reported once a minute', async t => {
+  const { app, storage, time, headers, lines } = await setUpFake(t, { renewAfter: '1h' })
+  time.now += HOUR
+  storage.failing['rotateSession'] = new Error('locked')
+  const seconds = async (n: number) => {
+    for (let i = 0; i < n; i++) {
+      t.equal((await app.inject({ url: '/private', headers })).statusCode, 200)
+      time.now += 1000
+    }
+  }
+  await seconds(60)
+  const reports = () => lines.filter(line => line.includes('could not be renewed')).map(line => (JSON.parse(line) as { failures: number }).failures)
+  t.equal(storage.calls['rotateSession'], 12, 'every 5 s')
+  t.same(reports(), [1])
+  await seconds(1)
+  t.same(reports(), [1, 12])
+})
+
+t.test('while another program holds the write lock, a renewal does not hold up the request', async t => {
+  const { app, time, file, login, get, lines } = await setUp(t, { options: { renewAfter: '1h' } })
+  const { cookie } = await login()
+  time.now += HOUR
+  let asked = 0
+  const { storage } = app.database
+  const { rotateSession } = storage
+  storage.rotateSession = params => {
+    asked++
+    return rotateSession.call(storage, params)
+  }
+  const holder = new Database(file)
+  t.teardown(() => holder.close())
+  holder.exec('BEGIN IMMEDIATE')
+  const start = performance.now()
+  for (let i = 0; i < 5; i++) {
+    const reply = await get('/private', { cookie })
+    t.equal(reply.statusCode, 200)
+    t.notOk(reply.headers['set-cookie'])
+  }
+  t.ok(performance.now() - start < 3000, 'far from the lock wait of 10 s')
+  t.equal(asked, 1, 'one request waited, not every one')
+  t.match(lines.filter(line => line.includes('could not be renewed')), [/DOORMAN_STORAGE_BUSY/])
+  holder.exec('ROLLBACK')
+  time.now += 4999
+  t.notOk((await get('/private', { cookie })).headers['set-cookie'], 'nothing happened behind the back of the request')
+  time.now++
+  const renewed = await get('/private', { cookie })
+  t.match(renewed.headers['set-cookie'], /^sid=dm_/)
+  t.equal((await get('/private', { cookie: String(renewed.headers['set-cookie']).split(';')[0]! })).statusCode, 200)
+  t.equal(app.sessions.stats().renewed, 1)
+})
+
+t.test('no renewal where the reply may never carry the cookie', async t => {
+  const { app, time, headers, storage } = await setUpFake(t, { renewAfter: '1h' })
+  time.now += HOUR
+  const streams = [{ upgrade: 'websocket', connection: 'Upgrade' }, { accept: 'text/event-stream' }, { accept: 'Text/Event-Stream, */*' }]
+  for (const stream of streams) {
+    const reply = await app.inject({ url: '/private', headers: { ...headers, ...stream } })
+    t.equal(reply.statusCode, 200)
+    t.notOk(reply.headers['set-cookie'])
+  }
+  t.equal(storage.calls['rotateSession'], undefined)
+  t.ok((await app.inject({ url: '/private', headers: { ...headers, accept: 'text/html, */*' } })).headers['set-cookie'])
 })
 
 t.test('a renewal that another process has made', async t => {

@@ -1,5 +1,7 @@
+import { dirname, join } from 'node:path'
 import t from 'tap'
 import { doormanError } from '../../errors.js'
+import { holdLock } from '../../storage/sqlite/hold-lock.js'
 import { startApi } from './helper.js'
 
 t.test('blocks: an address is refused until it is let in again', async t => {
@@ -27,6 +29,21 @@ t.test('blocks: an address is refused until it is let in again', async t => {
     t.equal((await admin('POST', '/admin/blocks', bad)).status, 400, JSON.stringify(bad))
   }
   t.equal((await admin('GET', '/admin/blocks?limit=1')).status, 400)
+})
+
+t.test('blocks: nobody locks themselves out', async t => {
+  const { send, admin } = await startApi(t, { TRUST_PROXY: 'loopback' })
+  const block = (cidr: string, from: string) =>
+    send('POST', '/admin/blocks', { cidr }, { authorization: 'Bearer test-key-test-key-test-key-test-key', 'x-forwarded-for': from })
+  for (const [cidr, from] of [['192.0.2.7', '192.0.2.7'], ['192.0.2.200/24', '192.0.2.7'], ['::ffff:192.0.2.7', '192.0.2.7'], ['192.0.2.7', '::ffff:192.0.2.7'], ['2001:db8::/32', '2001:db8::7']] as const) {
+    const { status, body } = await block(cidr, from)
+    t.equal(status, 400, cidr)
+    t.match(body, { code: 'DOORMAN_VALUE_INVALID', message: /^"cidr" must be a network without your own address \(.+\): you would lock yourself out/ })
+  }
+  t.strictSame((await admin('GET', '/admin/blocks')).body.items, [])
+  t.equal((await block('192.0.2.8', '192.0.2.7')).status, 201)
+  t.equal((await block('2001:db8::/32', '192.0.2.7')).status, 201)
+  t.equal((await block('192.0.2.9', 'nobody')).status, 201, 'without an address nobody is locked out by one')
 })
 
 t.test('activity: record and read', async t => {
@@ -74,6 +91,14 @@ t.test('cleanup: run now, and what was removed', async t => {
   t.match((await admin('POST', '/admin/cleanup', { dryRun: 'yes' })).body, { statusCode: 400 })
 })
 
+t.test('cleanup: not while another process runs it', async t => {
+  const { admin, app } = await startApi(t)
+  t.intercept(app.cleanup, 'run', { value: async () => { throw doormanError('DOORMAN_CLEANUP_RUNNING') } })
+  t.match((await admin('POST', '/admin/cleanup')).body, { statusCode: 409, code: 'DOORMAN_CLEANUP_RUNNING', message: /Another process/ })
+  const { paths } = (await admin('GET', '/docs/json')).body
+  t.ok(paths['/admin/cleanup'].post.responses['409'])
+})
+
 t.test('users: hand out everything held, then erase it', async t => {
   const { admin, login, as, app, advance } = await startApi(t)
   const { token, session } = await login('alice', { ip: '192.0.2.1', data: { plan: 'pro' } })
@@ -107,6 +132,19 @@ t.test('users: hand out everything held, then erase it', async t => {
   t.strictSame((await admin('DELETE', '/admin/users/nobody')).body, { sessions: 0, endedSessions: 0, activity: 0, ipLogs: 0, deadLetters: 0 })
 })
 
+t.test('users: the longest ids there are can be asked for and erased', async t => {
+  const { admin, login } = await startApi(t)
+  for (const character of ['😀', '/', 'é', '%']) {
+    const userId = character.repeat(255)
+    const path = `/admin/users/${encodeURIComponent(userId)}`
+    await login(userId)
+    t.match((await admin('GET', `${path}/export`)).body, { userId, sessions: [{}] }, character)
+    t.match((await admin('DELETE', `${path}/sessions`)).body, { ended: 1 })
+    t.match((await admin('DELETE', path)).body, { endedSessions: 1 })
+    t.equal((await admin('DELETE', `/admin/users/${encodeURIComponent(userId + character)}`)).status, 400, 'one more is too long')
+  }
+})
+
 t.test('health', async t => {
   const { send, app } = await startApi(t)
   t.strictSame((await send('GET', '/health/live')).body, { status: 'ok' })
@@ -122,6 +160,31 @@ t.test('health', async t => {
   t.equal(broken.status, 503)
   t.equal(broken.headers['retry-after'], '1')
   t.strictSame(broken.body, { status: 'unavailable', reasons: ['sessions cannot be read'] })
+})
+
+t.test('health: an error keeps its shape', async t => {
+  const { send, app } = await startApi(t)
+  t.intercept(app.database, 'health', { value: () => { throw doormanError('DOORMAN_STORAGE_CLOSED') } })
+  t.strictSame((await send('GET', '/health/ready')).body,
+    { statusCode: 503, code: 'DOORMAN_STORAGE_CLOSED', error: 'Service Unavailable', message: 'The service cannot do this at the moment: try again later' })
+})
+
+t.test('health and metrics do not wait for the log, whatever the others do', async t => {
+  const { send, admin, config } = await startApi(t, { IP_LOG_DURABILITY: 'committed' })
+  const release = holdLock(join(dirname(config.databaseUrl.slice('file:'.length)), 'doorman-log.db'))
+  let answered = false
+  const other = admin('GET', '/admin/blocks').then(reply => {
+    answered = true
+    return reply
+  })
+  try {
+    for (const url of ['/health/ready', '/health/live']) t.equal((await send('GET', url)).status, 200, url)
+    t.equal((await admin('GET', '/metrics')).status, 200)
+    t.notOk(answered, 'the other reply waits for its row')
+  } finally {
+    release()
+  }
+  t.equal((await other).status, 200)
 })
 
 t.test('metrics', async t => {

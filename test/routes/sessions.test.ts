@@ -14,6 +14,17 @@ t.test('POST /sessions checks what it is given', async t => {
   t.match(await post({ userId: 'a' }), { statusCode: 409, code: 'DOORMAN_SESSION_LIMIT' })
 })
 
+t.test('data comes back as it was given, whatever its names are', async t => {
+  const { login, as, admin } = await startApi(t)
+  const data = { 'two\nlines': 1, 'a\rb': { 'c\nd': [null] }, '\u2028': 'x', '': true, plain: 'y' }
+  const { token, session } = await login('alice', { data })
+  t.strictSame(session.data, data)
+  t.strictSame((await as(token, 'GET', '/session')).body.data, data)
+  t.strictSame((await as(token, 'PATCH', '/session', { data: { ...data, more: 1 } })).body.data, { ...data, more: 1 })
+  t.strictSame((await admin('GET', '/admin/users/alice/export')).body.sessions[0].data, { ...data, more: 1 })
+  for (const bad of [['x'], 'x', 5]) t.equal((await as(token, 'PATCH', '/session', { data: bad })).status, 400)
+})
+
 t.test('the limit per user ends the oldest session by default', async t => {
   const { login, as, advance } = await startApi(t, { SESSION_MAX_PER_USER: '2' })
   const tokens: string[] = []

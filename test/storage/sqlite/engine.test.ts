@@ -275,6 +275,22 @@ t.test('past the deadline: a clear refusal, nothing half-done', async t => {
   t.equal((await storage.listSessions({ now: NOW, idleBefore: 0, limit: 10 })).items.length, 0)
 })
 
+t.test('an operation may wait less than others, and then never happens', async t => {
+  const file = tempFile(t)
+  const storage = await openSqliteStorage(t, file)
+  const { record, tokenHash } = await create(storage)
+  const holder = new Database(file)
+  t.teardown(() => holder.close())
+  holder.exec('BEGIN IMMEDIATE')
+  const login = create(storage)
+  const rotate = { sessionId: record.id, fromHash: tokenHash, toHash: hashOf('next'), now: NOW, graceUntil: NOW, reauthenticated: null }
+  await t.rejects(storage.rotateSession({ ...rotate, wait: 20 }), { code: 'DOORMAN_STORAGE_BUSY', message: /20 ms/ })
+  holder.exec('COMMIT')
+  t.match(await login, { result: { created: true } }, 'the others go on waiting')
+  t.match(await storage.findSession(tokenHash, NOW), { state: 'live' })
+  t.equal(await storage.rotateSession({ ...rotate, wait: 20 }), true)
+})
+
 t.test('closing with a lock that never ends: gives up at the deadline and says so', async t => {
   const file = tempFile(t)
   const storage = await openSqliteStorage(t, file)
