@@ -27,8 +27,8 @@ export interface RequestTrackerOptions extends OutsideRequestsOptions {
   blocks: BlockList | null
   /** True where HTTP/1.1 requests without a Host header are to be refused here, because Node was told to let them through. */
   requiresHost: boolean
-  /** Called with the address of the first request that has an X-Forwarded-For header; null where the header is expected. */
-  onForwardedFor: ((address: string | null) => void) | null
+  /** Called at the first request that has an X-Forwarded-For header; null where the header is expected. */
+  onForwardedFor: (() => void) | null
   /** Told of a fault in writing a row; the request goes on. */
   onError (error: unknown): void
 }
@@ -66,7 +66,7 @@ export function createRequestTracker (options: RequestTrackerOptions) {
     // A host may route a request a second time.
     if (raw[kVisit] !== undefined) return done()
     if (onForwardedFor !== null && raw.headers['x-forwarded-for'] !== undefined) {
-      onForwardedFor(address)
+      onForwardedFor()
       onForwardedFor = null
     }
 

@@ -59,7 +59,7 @@ async function ipTracking (fastify: FastifyInstance, given: IpTrackingOptions) {
     requiresHost,
     onForwardedFor: trustsProxies
       ? null
-      : address => fastify.log.warn({ address: address === null ? null : anonymizer.apply(address) }, 'a request has an X-Forwarded-For header, but the address is taken from the connection: behind a proxy, set Fastify\'s trustProxy to the proxy\'s address'),
+      : () => fastify.log.warn('a request has an X-Forwarded-For header, but the address is taken from the connection: behind a proxy, set Fastify\'s trustProxy to the proxy\'s address'),
     onError: err => fastify.log.error({ err }, 'a request could not be logged')
   })
   const watch = createServerWatch(tracker, clock)

@@ -92,7 +92,7 @@ t.test('X-Forwarded-For that is not looked at: one warning', async t => {
   await app.inject({ url: '/', headers })
   await app.inject({ url: '/', headers })
   t.equal(logged.length, 1)
-  t.match(logged[0], { level: 40, address: '127.0.0.1', msg: /X-Forwarded-For.*trustProxy/ })
+  t.match(logged[0], { level: 40, msg: /X-Forwarded-For.*trustProxy/ })
 
   const trusting = await build(t, { server: { trustProxy: 'loopback' } })
   await trusting.app.inject({ url: '/', headers })
