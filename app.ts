@@ -28,6 +28,8 @@ export interface Overrides {
   logStream?: { write (line: string): void }
   clock?: Clock
   random?: () => number
+  /** Default: the error is thrown, which ends the process; see the option of the `database` plugin. */
+  onFatal?: (error: Error) => void
 }
 
 const DOCS = '/docs'
@@ -61,7 +63,7 @@ const loggedRequest = ({ method, url }: FastifyRequest) => ({ method, path: url.
  * Builds the API. Call `listen` on the result, or `inject`; and `close` in the end.
  * @throws (rejects) what the parts throw at registration; everything opened so far is closed then
  */
-export async function buildApp (config: Config, { logStream, clock = systemClock, random = Math.random }: Overrides = {}): Promise<FastifyInstance> {
+export async function buildApp (config: Config, { logStream, clock = systemClock, random = Math.random, onFatal }: Overrides = {}): Promise<FastifyInstance> {
   // An address that may not be stored in full may not be logged either.
   const anonymous = config.ipAnonymization !== 'none'
   const app = Fastify({
@@ -82,7 +84,7 @@ export async function buildApp (config: Config, { logStream, clock = systemClock
     schemaErrorFormatter
   })
   try {
-    await assemble(app, config, clock, random)
+    await assemble(app, config, { clock, random, ...(onFatal === undefined ? {} : { onFatal }) })
   } catch (error) {
     // The database may be open by now.
     await app.close()
@@ -91,15 +93,16 @@ export async function buildApp (config: Config, { logStream, clock = systemClock
   return app
 }
 
-async function assemble (app: FastifyInstance, config: Config, clock: Clock, random: () => number): Promise<void> {
+async function assemble (app: FastifyInstance, config: Config, own: Required<Pick<Overrides, 'clock' | 'random'>> & Pick<Overrides, 'onFatal'>): Promise<void> {
   // TypeBox's own: bodies must have the right types, texts of a query string are converted, nothing unknown is passed over.
   app.setValidatorCompiler(TypeBoxValidatorCompiler)
   app.setErrorHandler(errorHandler)
   app.setNotFoundHandler(notFoundHandler)
+  endConnectionsWhenClosing(app)
 
   await app.register(doorman, {
     // Half of the time to close is for the requests under way (server.ts), half for what they left to store.
-    database: { url: config.databaseUrl, busyTimeout: config.busyTimeout, closeTimeout: Math.floor(config.closeTimeout / 2), clock, random },
+    database: { url: config.databaseUrl, busyTimeout: config.busyTimeout, closeTimeout: Math.floor(config.closeTimeout / 2), ...own },
     ipTracking: { durability: config.ipLogDurability, anonymization: config.ipAnonymization },
     sessions: {
       idleTimeout: config.sessionIdleTimeout,
@@ -112,7 +115,7 @@ async function assemble (app: FastifyInstance, config: Config, clock: Clock, ran
     },
     cleanup: { interval: config.cleanupInterval, ipLogRetention: config.ipLogRetention, activityRetention: config.activityRetention }
   })
-  await app.register(access, { apiKeys: config.apiKeys, publicFolders: [DOCS], clock })
+  await app.register(access, { apiKeys: config.apiKeys, publicFolders: [DOCS], clock: own.clock })
   await app.register(helmet, {
     // Replies are data, so nothing may be loaded or framed; the documentation page brings a policy of its own.
     contentSecurityPolicy: { useDefaults: false, directives: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] } }
@@ -135,4 +138,20 @@ async function assemble (app: FastifyInstance, config: Config, clock: Clock, ran
   })
   await app.register(swaggerUi, { routePrefix: DOCS, staticCSP: DOCS_POLICY, uiConfig: { validatorUrl: null } })
   await app.register(routes, { revokeFreshness: config.sessionRevokeFreshness })
+}
+
+/**
+ * Closing ends the connections that are idle just then. One with a request under way would be kept alive after its reply, and the
+ * close would wait for it until its deadline, so the reply says that it was the last.
+ */
+function endConnectionsWhenClosing (app: FastifyInstance): void {
+  let closing = false
+  app.addHook('preClose', done => {
+    closing = true
+    done()
+  })
+  app.addHook('onSend', (_request, reply, _payload, done) => {
+    if (closing) reply.header('connection', 'close')
+    done()
+  })
 }

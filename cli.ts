@@ -154,7 +154,8 @@ async function withDatabase (use: (app: FastifyInstance, config: Config) => Prom
   const config = loadConfig()
   const app = Fastify({ logger: { level: 'warn', stream: process.stderr } })
   try {
-    await app.register(database, { url: config.databaseUrl, busyTimeout: config.busyTimeout, closeTimeout: config.closeTimeout })
+    // The command itself fails then, with the code.
+    await app.register(database, { url: config.databaseUrl, busyTimeout: config.busyTimeout, closeTimeout: config.closeTimeout, onFatal: null })
     await app.register(cleanup, {
       enabled: false,
       sessionIdleTimeout: config.sessionIdleTimeout,

@@ -36,6 +36,7 @@ const catalogue = {
   DOORMAN_STORAGE_CORRUPT: [503, 'The database is damaged (%s): stop the service, run "doorman doctor", restore a backup'],
   DOORMAN_STORAGE_READONLY: [503, 'The database is read-only (%s): check the permissions of its file and directory'],
   DOORMAN_STORAGE_FAILED: [503, 'The database operation failed (%s)'],
+  DOORMAN_STORAGE_REPLACED: [503, 'The file %s was removed or replaced while it was in use: stop every process on it, put the file back or restore a backup, start again. What is there now was left as it is'],
   DOORMAN_STORAGE_CLOSED: [503, 'The database is closed, or closing'],
   DOORMAN_QUEUE_FULL: [503, 'Too many operations wait for the database (limit %d): try again later'],
   DOORMAN_WRITER_DIED: [503, 'The writer thread ended unexpectedly (%s); whether the operation was stored is not known'],
@@ -77,17 +78,28 @@ const catalogue = {
   DOORMAN_INTERNAL: [500, 'Internal error']
 } as const satisfies Record<string, readonly [status: number, message: string]>
 
+/** What a 503 says in `Retry-After`: by then a lock is usually gone, or a queue has room. */
+export const RETRY_AFTER_SECONDS = '1'
+
 /** All codes with status and message template, for documentation and tests. */
 export const errorCatalogue: Readonly<Record<DoormanErrorCode, readonly [status: number, message: string]>> = catalogue
 
 const constructors = Object.fromEntries(
-  Object.entries(catalogue).map(([code, [status, message]]) => [code, createError(code, message, status)])
+  Object.entries(catalogue).map(([code, [status, message]]) => [code, withHeaders(createError(code, message, status), status)])
 ) as unknown as Record<DoormanErrorCode, FastifyErrorConstructor>
+
+/** Fastify's own error handler sends an error's headers. On the prototype, and not enumerable, so that logs do not repeat them. */
+function withHeaders (constructor: FastifyErrorConstructor, status: number): FastifyErrorConstructor {
+  if (status === 503) Object.defineProperty(constructor.prototype, 'headers', { value: Object.freeze({ 'retry-after': RETRY_AFTER_SECONDS }) })
+  return constructor
+}
 
 /** An error of the catalogue. `detail` never reaches a client; it is for logs. */
 export interface DoormanError extends Error {
   code: DoormanErrorCode
   statusCode: number
+  /** `retry-after`, with status 503. */
+  readonly headers?: Readonly<Record<string, string>>
   detail?: string
 }
 

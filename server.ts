@@ -5,6 +5,9 @@
  * Stopping (SIGTERM, SIGINT) has a deadline, CLOSE_TIMEOUT. The first half is for requests under way, then their connections
  * are cut; the second half is for what still waits to be stored. Exit code 0 says that everything was stored. A second
  * signal ends the process at once, unless it comes so soon that it is the first one delivered twice.
+ *
+ * It stops in the same way, with exit code 1, when nothing can be stored any more (see `onFatal` of the `database` plugin): a server that
+ * refuses every login is better started again, by whoever watches over it.
  */
 import { buildApp } from './app.js'
 import { loadConfig, type Config } from './config.js'
@@ -25,11 +28,13 @@ const SAME_SIGNAL = 500
 async function start (): Promise<void> {
   const config = loadConfig()
   const generated = config.apiKeys.length === 0 ? generateApiKey() : null
-  const app = await buildApp(generated === null ? config : { ...config, apiKeys: [generated] })
+  let onFatal: (error: Error) => void
+  const fatal = new Promise<Error>(resolve => { onFatal = resolve })
+  const app = await buildApp(generated === null ? config : { ...config, apiKeys: [generated] }, { onFatal: error => { onFatal(error) } })
   try {
     const address = await app.listen({ host: config.host, port: config.port })
     for (const warning of config.warnings) app.log.warn(warning)
-    stopOnSignal(app, config)
+    stopInTime(app, config, fatal)
     process.stdout.write(welcome(address, generated))
   } catch (error) {
     await app.close()
@@ -51,30 +56,36 @@ function welcome (address: string, generated: string | null): string {
   ].join('\n')
 }
 
-function stopOnSignal (app: App, config: Config): void {
-  let first: number | null = null
+function stopInTime (app: App, { closeTimeout }: Config, fatal: Promise<Error>): void {
+  let stopping = -Infinity
+
   const onSignal = (signal: NodeJS.Signals) => {
     const now = performance.now()
-    if (first === null) {
-      first = now
-      stop(app, config, signal)
-    } else if (now - first >= SAME_SIGNAL) {
+    if (stopping === -Infinity) {
+      app.log.info({ signal }, 'stopping')
+      stop(now)
+    } else if (now - stopping >= SAME_SIGNAL) {
       quit(1, `${signal} again: stopped at once; what waited to be stored is lost`)
     }
   }
   process.on('SIGTERM', onSignal).on('SIGINT', onSignal)
-}
+  fatal.then(error => {
+    app.log.fatal({ err: error }, 'nothing can be stored any more: stopping')
+    process.stderr.write(`${describe(error)}\n`)
+    if (stopping === -Infinity) stop(performance.now())
+  })
 
-async function stop (app: App, { closeTimeout }: Config, signal: string): Promise<void> {
-  app.log.info({ signal }, 'stopping')
-  setTimeout(() => app.server.closeAllConnections(), closeTimeout / 2).unref()
-  setTimeout(quit, closeTimeout + LAST_STEPS, 1, `Stopping took longer than ${closeTimeout} ms (CLOSE_TIMEOUT): what waited to be stored is lost`).unref()
-  try {
-    await app.close()
-  } catch (error) {
-    quit(1, describe(error))
+  async function stop (now: number): Promise<void> {
+    stopping = now
+    setTimeout(() => app.server.closeAllConnections(), closeTimeout / 2).unref()
+    setTimeout(quit, closeTimeout + LAST_STEPS, 1, `Stopping took longer than ${closeTimeout} ms (CLOSE_TIMEOUT): what waited to be stored is lost`).unref()
+    try {
+      await app.close()
+    } catch (error) {
+      quit(1, describe(error))
+    }
+    quit(app.database.storage.failure === undefined ? 0 : 1)
   }
-  quit(0)
 }
 
 /** One line. The catalogue's messages do not hold their code; those of the system do. */

@@ -7,7 +7,7 @@ import type { Clock } from './clock.js'
 import type { RowQueue } from './row-queue.js'
 import { SESSION_EVENTS, type SessionEvent, type SessionEvents } from './session-events.js'
 import { readIp, readUserId } from './session-input.js'
-import { clean } from './text.js'
+import { clean, escapeJson } from './text.js'
 
 export interface NewActivity {
   /** 1 to 255 characters without control characters. */
@@ -84,7 +84,7 @@ function writeDetail (detail: unknown): string | null {
 function toJson (value: unknown): string | undefined {
   try {
     const text = JSON.stringify(value)
-    return text.startsWith('{') ? text : undefined
+    return text.startsWith('{') ? escapeJson(text) : undefined
   } catch {
     return undefined
   }

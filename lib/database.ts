@@ -1,7 +1,8 @@
 /** What `fastify.database` is: the storage, the queue in front of the log, and the host's own statements. */
 import { doormanError } from '../errors.js'
-import type { CloseReport, Health, LogRow, SqlResult, SqlRow, SqlStatement, Storage, StorageLogger, StorageStats } from '../storage/storage.js'
+import type { CleanupRun, CloseReport, Health, LogRow, SqlResult, SqlRow, SqlStatement, Storage, StorageLogger, StorageStats } from '../storage/storage.js'
 import type { Clock } from './clock.js'
+import { watchEventLoop, type DelayHistogram, type EventLoopDelay } from './event-loop.js'
 import { asHealth } from './health.js'
 import { createRowQueue, type DropReason, type RowQueue, type RowQueueStats } from './row-queue.js'
 
@@ -10,6 +11,10 @@ export interface DatabaseStats {
   /** By queue: `log` (requests and activity), `touches` (last use of sessions). */
   queues: Record<string, RowQueueStats>
   health: Health
+  /** The main thread's. */
+  eventLoopDelay: EventLoopDelay
+  /** This process's latest cleanup that was not a dry run, null until there is one. Those of other processes are in the cleanup's history. */
+  lastCleanup: CleanupRun | null
 }
 
 /** What any queue of rows shows here. */
@@ -33,6 +38,12 @@ export interface Database {
   health (): Health
   /** Makes another plugin's queue part of flush, stats, health and close. A name that is taken gets a number (`touches-2`). */
   registerQueue (name: string, queue: AnyQueue): void
+  /** Where a cleanup in this process tells its latest run. */
+  registerCleanup (lastRun: () => CleanupRun | null): void
+  /** The latest of what the cleanups registered here tell. */
+  readonly lastCleanup: CleanupRun | null
+  /** Measured from the start to the close. */
+  readonly eventLoopDelay: DelayHistogram
   /**
    * Idle timeouts (ms) of all who keep sessions here, in whatever context they were registered: the cleanup removes what is older than
    * the longest of them.
@@ -90,27 +101,43 @@ export function createDatabase ({ storage, log, source, queueLimit, linger, queu
     onDrop: drops.add
   })
   queues.set('log', rows)
+  const cleanups: (() => CleanupRun | null)[] = []
+  const eventLoop = watchEventLoop()
   let closing: Promise<void> | undefined
 
   const health = (): Health => {
     const state = storage.health()
     const reasons = state.status === 'ok' ? [] : [...state.reasons]
     for (const [name, queue] of queues) {
-      if (!queue.stats().healthy) reasons.push(`rows of the queue "${name}" cannot be stored at the moment`)
+      const { healthy, queued, inFlight, reserved, limit, dropped } = queue.stats()
+      if (!healthy) reasons.push(`rows of the queue "${name}" cannot be stored at the moment`)
+      if (queued + inFlight + reserved >= limit) reasons.push(`the queue "${name}" is full; rows dropped for that since the start: ${dropped['queue-full'] ?? 0}`)
     }
     return asHealth(reasons)
+  }
+
+  /** Contexts that share this database may each have a cleanup. */
+  function lastCleanup (): CleanupRun | null {
+    let last: CleanupRun | null = null
+    for (const lastRun of cleanups) {
+      const run = lastRun()
+      if (run !== null && (last === null || run.startedAt > last.startedAt)) last = run
+    }
+    return last
   }
 
   const statement = (sql: string, params: SqlStatement['params']): SqlStatement => params === undefined ? { sql } : { sql, params }
 
   async function shutDown (): Promise<void> {
     const end = performance.now() + closeTimeout
-    const left = () => Math.max(0, end - performance.now())
+    // Where nothing can be stored any more, waiting for it helps nobody.
+    const left = () => storage.failure === undefined ? Math.max(0, end - performance.now()) : 0
     const reports: CloseReport[] = await Promise.all([...queues.values()].map(queue => queue.close(left())))
     reports.push(await storage.close(left()))
+    eventLoop.stop()
     drops.report()
     const notStored = reports.reduce((sum, report) => sum + report.notStored, 0)
-    if (notStored > 0) throw doormanError('DOORMAN_CLOSE_INCOMPLETE', [closeTimeout, notStored])
+    if (notStored > 0) throw doormanError('DOORMAN_CLOSE_INCOMPLETE', [storage.failure === undefined ? closeTimeout : 0, notStored], storage.failure)
   }
 
   return {
@@ -123,10 +150,13 @@ export function createDatabase ({ storage, log, source, queueLimit, linger, queu
     all: (sql, params) => storage.all(statement(sql, params)),
     async stats () {
       const stats = Object.fromEntries([...queues].map(([name, queue]) => [name, queue.stats()]))
-      return { storage: await storage.stats(), queues: stats, health: health() }
+      return { storage: await storage.stats(), queues: stats, health: health(), eventLoopDelay: eventLoop.stats(), lastCleanup: lastCleanup() }
     },
     health,
     sessionTimeouts: new Set(),
+    eventLoopDelay: eventLoop.histogram,
+    get lastCleanup () { return lastCleanup() },
+    registerCleanup (lastRun) { cleanups.push(lastRun) },
     registerQueue (name, queue) {
       // A plugin may be registered in several contexts that share this database, and none of their queues may be forgotten.
       let unique = name

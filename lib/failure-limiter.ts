@@ -27,7 +27,8 @@ export function createFailureLimiter ({ max, window, capacity, clock }: FailureL
     fail (key) {
       const now = clock()
       const seen = failures.get(key)
-      if (seen !== undefined && seen.until > now) {
+      // A window that ends later than one that begins now is of a clock that was set back since: it would last for as long as that.
+      if (seen !== undefined && seen.until > now && seen.until <= now + window) {
         seen.count++
         return seen.count > max ? seen.until - now : 0
       }

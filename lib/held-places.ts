@@ -53,7 +53,8 @@ export function createHeldPlaces (queue: RowQueue<IpLogRow>): HeldPlaces {
       queue.push(row)
     },
     giveBackOld (now) {
-      while (oldest !== null && now - oldest.at >= LONGEST_HOLD) {
+      // Either way: clocks are set back, too, and one visit of the future would keep the places of all that came after it.
+      while (oldest !== null && Math.abs(now - oldest.at) >= LONGEST_HOLD) {
         give(oldest)
         queue.release()
       }

@@ -1,6 +1,7 @@
 /** Which numbers of the suite are exported for Prometheus, under which names. Units are seconds and bytes. */
-import type { CleanupRun, FileStats } from '../storage/storage.js'
+import type { CleanupRun, FileStats, HistogramBuckets, LaneStats } from '../storage/storage.js'
 import type { DatabaseStats } from './database.js'
+import { EVENT_LOOP_RESOLUTION_MS, type DelayHistogram } from './event-loop.js'
 import type { Histogram, Labels, MetricFamily, Sample } from './prometheus.js'
 import type { TrackerStats } from './request-tracker.js'
 import type { RowQueueStats } from './row-queue.js'
@@ -13,21 +14,35 @@ type Row<T> = readonly [name: string, type: 'counter' | 'gauge', help: string, g
 const FILE_METRICS: readonly Row<FileStats>[] = [
   ['commits_total', 'counter', 'Write transactions committed', s => s.commits],
   ['rows_total', 'counter', 'Rows written', s => s.rows],
-  ['busy_total', 'counter', 'Transactions tried again after a lock, by code', s => s.busy, 'code'],
-  ['lock_waits_total', 'counter', 'Times the writer waited for a lock', s => s.lockWaits],
-  ['lock_wait_seconds_total', 'counter', 'Time the writer waited for locks', s => s.lockWaitMsTotal / 1000],
+  ['busy_total', 'counter', 'Transactions tried again after a lock, by code', s => ({ SQLITE_BUSY: 0, ...s.busy }), 'code'],
+  ['lane_operations', 'gauge', 'Operations that wait in the writer, by lane', s => byLane(s, 'operations'), 'lane'],
+  ['lane_bytes', 'gauge', 'Estimate of what they carry', s => byLane(s, 'bytes'), 'lane'],
   ['lock_wait_seconds_max', 'gauge', 'Longest wait for a lock since start', s => s.lockWaitMsMax / 1000],
   ['transaction_seconds_max', 'gauge', 'Longest write transaction since start', s => s.transactionMsMax / 1000],
+  ['checkpoint_seconds_max', 'gauge', 'Longest time the writer took to copy the WAL back, since start', s => s.checkpointMsMax / 1000],
   ['dead_letters_total', 'counter', 'Rows refused by a constraint and kept in dead_letters', s => s.deadLetters],
   ['wal_frames', 'gauge', 'Frames in the write-ahead log', s => s.walFrames],
   ['wal_backlog_frames', 'gauge', 'Frames not yet copied back into the file; stays high while a reader is pinned', s => s.walBacklog],
+  ['oldest_reader_seconds', 'gauge', 'For how long at least a reader has kept the write-ahead log from being copied back; 0 when none does', s => s.oldestReaderMs / 1000],
   ['pages', 'gauge', 'Pages of the file', s => s.pageCount],
   ['free_pages', 'gauge', 'Pages of the file that hold nothing', s => s.freePages],
   ['size_bytes', 'gauge', 'Size of the file', s => s.pageCount * s.pageSize]
 ]
 
+const byLane = ({ lanes }: FileStats, what: keyof LaneStats): Record<string, number> =>
+  Object.fromEntries(Object.entries(lanes).map(([lane, stats]) => [lane, stats[what]]))
+
+/** A histogram per file. `unit`: how many of the numbers' units make one of the exported ones. */
+type HistogramRow = readonly [name: string, help: string, unit: number, get: (stats: FileStats) => { buckets: HistogramBuckets, sum: number, count: number }]
+
+const FILE_HISTOGRAMS: readonly HistogramRow[] = [
+  ['lock_wait_seconds', 'Waits for a lock: of transactions, and of operations that the deadline ended', 1000, s => ({ buckets: s.lockWaitMsBuckets, sum: s.lockWaitMsTotal, count: s.lockWaits })],
+  ['rows_per_commit', 'Rows of each write transaction', 1, s => ({ buckets: s.rowsPerCommitBuckets, sum: s.rows, count: s.commits })]
+]
+
 const QUEUE_METRICS: readonly Row<RowQueueStats>[] = [
   ['rows', 'gauge', 'Rows and places held, by state', s => ({ queued: s.queued, in_flight: s.inFlight, reserved: s.reserved }), 'state'],
+  ['bytes', 'gauge', 'Estimate of what the rows queued and in flight hold', s => s.bytes],
   ['limit', 'gauge', 'Most rows held at once', s => s.limit],
   ['pushed_total', 'counter', 'Rows put into the queue', s => s.pushed],
   ['committed_total', 'counter', 'Rows committed', s => s.committed],
@@ -53,6 +68,7 @@ export function databaseMetrics (stats: DatabaseStats | null): MetricFamily[] {
     gauge('doorman_healthy', '1 while nothing is degraded', [{ value: health.status === 'ok' ? 1 : 0 }]),
     gauge('doorman_degraded', '1 for each reason why something is degraded', health.status === 'ok' ? [] : health.reasons.map(reason => ({ labels: { reason }, value: 1 }))),
     ...table('doorman_database_', 'file', storage.files, FILE_METRICS),
+    ...FILE_HISTOGRAMS.map(row => histogram('doorman_database_', storage.files, row)),
     ...table('doorman_thread_', 'thread', { writer: storage.writer, reader: storage.reader }, THREAD_METRICS),
     ...table('doorman_queue_', 'queue', queues, QUEUE_METRICS)
   ]
@@ -107,16 +123,13 @@ export function processMetrics (memory: NodeJS.MemoryUsage, startedAt: number): 
   ]
 }
 
-/** Nanoseconds, as perf_hooks tells them. */
-export interface DelayHistogram { percentile (p: number): number, mean: number, max: number, count: number }
-
 /** How late the event loop was since start. */
 export function eventLoopMetrics (delay: DelayHistogram): MetricFamily[] {
   // mean is NaN before the first sample.
   const sum = delay.count === 0 ? 0 : delay.mean * delay.count / 1e9
   return [{
     name: 'doorman_event_loop_delay_seconds',
-    help: 'Time between two turns of the event loop, sampled every 20 ms; 0.02 is no delay',
+    help: `Time between two turns of the event loop, sampled every ${EVENT_LOOP_RESOLUTION_MS} ms; ${EVENT_LOOP_RESOLUTION_MS / 1000} is no delay`,
     type: 'summary',
     summaries: [{ quantiles: [0.5, 0.9, 0.99, 0.999, 1].map(q => [q, delay.count === 0 ? 0 : delay.percentile(q * 100) / 1e9]), sum, count: delay.count }]
   }]
@@ -124,6 +137,14 @@ export function eventLoopMetrics (delay: DelayHistogram): MetricFamily[] {
 
 function gauge (name: string, help: string, samples: readonly Sample[]): MetricFamily {
   return { name, help, type: 'gauge', samples }
+}
+
+function histogram (prefix: string, files: Record<string, FileStats>, [name, help, unit, get]: HistogramRow): MetricFamily {
+  const histograms = Object.entries(files).map(([file, stats]) => {
+    const { buckets, sum, count } = get(stats)
+    return { labels: { file }, buckets: buckets.map(([bound, n]) => [bound / unit, n] as const), sum: sum / unit, count }
+  })
+  return { name: prefix + name, help, type: 'histogram', histograms }
 }
 
 /** One family per row of the table, with the items told apart by a label. */

@@ -8,7 +8,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { doormanError } from '../errors.js'
+import { doormanError, RETRY_AFTER_SECONDS } from '../errors.js'
 import type { IpLogRow } from '../storage/storage.js'
 import type { BlockList } from './block-list.js'
 import { createHeldPlaces } from './held-places.js'
@@ -37,8 +37,6 @@ const kPipelined = Symbol('doorman.pipelined')
 type PipelineSocket = Socket & { [kPipelined]?: Set<Visit> }
 
 const HOUSEKEEPING_INTERVAL = 1000
-/** Seconds until a client may try again when its row could not be stored. */
-const RETRY_AFTER = '1'
 
 export type RequestTracker = ReturnType<typeof createRequestTracker>
 
@@ -148,7 +146,9 @@ export function createRequestTracker (options: RequestTrackerOptions) {
   /** The answer in place of a reply whose row was not stored. Its own row is tried like a queued one. */
   function notStored (visit: Visit, error: unknown = doormanError('DOORMAN_ROW_NOT_STORED')): unknown {
     visit.committed = false
-    visit.reply.header('retry-after', RETRY_AFTER)
+    // Its code, too: where the reply is an error already, Fastify would keep that one's.
+    visit.reply.statusCode = 503
+    visit.reply.header('retry-after', RETRY_AFTER_SECONDS)
     return error
   }
 
@@ -229,7 +229,8 @@ export function createRequestTracker (options: RequestTrackerOptions) {
         // The row stays queued, so it remains the one of this request, and says what is answered now.
         Object.assign(row, { status: 503, outcome: 'error' })
         finish(visit, 'error')
-        reply.header('retry-after', RETRY_AFTER)
+        reply.statusCode = 503
+        reply.header('retry-after', RETRY_AFTER_SECONDS)
         throw error
       }
       visit.done = false

@@ -37,6 +37,8 @@ export interface RowQueueStats {
   inFlight: number
   /** Places taken for rows to come. */
   reserved: number
+  /** Estimate of what the rows queued and in flight hold, made when asked; see `byte-estimate.ts`. */
+  bytes: number
   limit: number
   pushed: number
   committed: number

@@ -12,6 +12,7 @@
  *   A freed place goes to the longest waiter first; while anybody waits, nobody else finds a place.
  */
 import { doormanError, isDoormanError } from '../errors.js'
+import { estimateBytes } from './byte-estimate.js'
 import { createRetrier } from './retrier.js'
 import type { DropReason, RowQueue, RowQueueOptions, RowQueueStats } from './row-queue-types.js'
 import { newBatch, promiseOf, rejectBatch, resolveBatch, type RowBatch } from './row-batch.js'
@@ -220,13 +221,16 @@ export function createRowQueue<Row> (options: RowQueueOptions<Row>): RowQueue<Ro
     const error = doormanError('DOORMAN_ROW_NOT_STORED', [], doormanError('DOORMAN_CLOSE_INCOMPLETE', [deadlineMs, notStored], retrier.lastError))
     for (const batch of batches()) rejectBatch(batch, error)
     inFlight = null
+    head = tail = newBatch()
     queued = 0
     return notStored
   }
 
   function stats (): RowQueueStats {
     const { retries, failingSince } = retrier
-    return { queued, inFlight: rowsInFlight(), reserved, limit, ...totals, retries, dropped: { ...dropped }, healthy: failingSince === null, failingSince }
+    let bytes = 0
+    for (const { rows } of batches()) bytes += estimateBytes(rows)
+    return { queued, inFlight: rowsInFlight(), reserved, bytes, limit, ...totals, retries, dropped: { ...dropped }, healthy: failingSince === null, failingSince }
   }
 
   return { reserve, waitForRoom, release, push, pushCommitted, offer, countDropped, flush, close, stats }

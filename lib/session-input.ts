@@ -1,7 +1,7 @@
 /** What callers of the session service hand in, checked and brought into the form that is stored. */
 import { doormanError, show } from '../errors.js'
 import { normaliseAddress } from './address.js'
-import { cleanHeader } from './text.js'
+import { cleanHeader, escapeJson } from './text.js'
 
 const invalid = (name: string, expected: string, value: unknown) => doormanError('DOORMAN_VALUE_INVALID', [name, expected, show(value)])
 
@@ -82,7 +82,7 @@ export function readGrace (value: unknown): number {
 export function readData (value: unknown, limit: number): string {
   if (!isPlainObject(value)) throw invalid('data', 'a plain object', value)
   checkJson(value, 'data', 0)
-  const text = JSON.stringify(value)
+  const text = escapeJson(JSON.stringify(value))
   const bytes = Buffer.byteLength(text)
   if (bytes > limit) throw doormanError('DOORMAN_VALUE_INVALID', ['data', `at most ${limit} bytes as JSON`, `${bytes} bytes`])
   return text

@@ -43,8 +43,10 @@ export interface SweepWork {
   storage: Pick<Storage, 'sweep' | 'maintain'>
   cutoffs: Cutoffs
   now: number
-  /** Most rows per batch. */
+  /** Most rows per batch; fewer where so many take long. */
   batchSize: number
+  /** Milliseconds since any moment, never set. */
+  monotonic: () => number
   /** Asked before each step. False ends the run: out of time, or stopping; a rejection fails it. */
   goOn (): Promise<boolean>
   /** Kept from run to run. */
@@ -61,7 +63,13 @@ export interface SweepPlace { stoppedAt: SweepTarget | null }
 /** Counters that are filled while the run goes on, so that a failed run still says what it removed. */
 export interface SweepOutcome { removed: Record<SweepTarget, number>, freedPages: number, complete: boolean }
 
-/** Pages given back per step: about 10 ms of the write lock. */
+/** How long a step may take, ms, as seen from here: lock wait, commit and checkpoint included, since others wait as long. */
+const STEP_MS = 10
+/** Rows of the first step of each kind. How long a row takes depends on how far apart the indexes have put it, and on the disk. */
+const FIRST_BATCH = 250
+/** Fewest rows or pages per step: a disk that is always slow must not stop the cleanup. */
+const LEAST = 25
+/** Most pages given back per step. */
 const VACUUM_STEP = 200
 /** Free pages not worth another step: the next rows fill them. */
 const VACUUM_REST = 64
@@ -83,28 +91,49 @@ export async function sweepAll (work: SweepWork, outcome: SweepOutcome): Promise
 /** False when the run had to end before the target was empty. */
 async function sweepTarget (work: SweepWork, target: SweepTarget, outcome: SweepOutcome): Promise<boolean> {
   const { storage, cutoffs, now, batchSize } = work
+  const pace = createPace(work, FIRST_BATCH, batchSize)
   while (await work.goOn()) {
-    const count = await storage.sweep({ target, before: cutoffs[target], limit: batchSize, now })
+    const limit = pace.size
+    const count = await pace.step(() => storage.sweep({ target, before: cutoffs[target], limit, now }))
     outcome.removed[target] += count
-    if (count < batchSize) return true
-    await rest(work.random)
+    if (count < limit) return true
+    await pace.rest()
   }
   return false
 }
 
 async function giveBackPages (work: SweepWork, outcome: SweepOutcome): Promise<boolean> {
+  const pace = createPace(work, VACUUM_STEP, VACUUM_STEP)
   // Statistics are refreshed with the first step: once per run, after the rows are gone.
   let optimize = true
   while (await work.goOn()) {
-    const { freedPages, remainingPages } = await work.storage.maintain({ pages: VACUUM_STEP, optimize })
+    const { freedPages, remainingPages } = await pace.step(() => work.storage.maintain({ pages: pace.size, optimize }))
     outcome.freedPages += freedPages
     if (freedPages === 0 || remainingPages <= VACUUM_REST) return true
     optimize = false
-    await rest(work.random)
+    await pace.rest()
   }
   return false
 }
 
-function rest (random: () => number) {
-  return delay(1 + random() * (PAUSE_MAX - 1))
+/**
+ * How much the next step may do: half as much after one that took long, half as much again after a short one. So the bound is one of
+ * time, whatever a row costs on this machine, and a cleanup beside busy writers takes less for itself.
+ */
+function createPace ({ monotonic, random }: SweepWork, first: number, most: number) {
+  let size = Math.min(first, most)
+  let took = 0
+  return {
+    get size () { return size },
+    async step<T> (action: () => Promise<T>): Promise<T> {
+      const start = monotonic()
+      const result = await action()
+      took = monotonic() - start
+      if (took > STEP_MS) size = Math.max(Math.min(LEAST, most), Math.floor(size / 2))
+      else if (took < STEP_MS / 2) size = Math.min(most, Math.ceil(size * 1.5))
+      return result
+    },
+    /** About as long as the step took. */
+    rest: () => delay(1 + random() * Math.min(PAUSE_MAX - 1, took))
+  }
 }

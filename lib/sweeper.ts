@@ -19,7 +19,7 @@ export interface SweeperOptions {
   flushWait: number
   /** Time between two scheduled runs, ms, below 2^31 / 1.1; each is moved by up to 10 %. */
   interval: number
-  /** Most rows per batch. */
+  /** Most rows per batch; fewer where so many take long. */
   batchSize: number
   /** Longest run, ms; what is left then waits for the next one, which starts with the kinds of rows this one did not come to. */
   timeBudget: number
@@ -157,6 +157,7 @@ export function createSweeper (options: SweeperOptions): Sweeper {
       now: startedAt,
       batchSize: options.batchSize,
       random,
+      monotonic,
       async goOn () {
         if (stopped || monotonic() - progress.since >= options.timeBudget) return false
         await lease.keep()

@@ -31,6 +31,14 @@ export function cleanHeader (text: string, max: number): string {
   return clean(isUtf8(bytes) ? bytes.toString() : text, max)
 }
 
+// JSON.stringify escapes the other control characters, and lone surrogates, itself.
+const UNESCAPED = /[\x7f-\x9f\u202a-\u202e\u2066-\u2069]/g
+
+/** JSON that means the same and holds none of what `clean` removes, as JSON.stringify wrote it. */
+export function escapeJson (json: string): string {
+  return json.replace(UNESCAPED, character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
+}
+
 const ABSOLUTE = /^[a-z][a-z\d+.-]*:\/\/[^/?#]*/i
 const PATH_END = /[?#]/
 

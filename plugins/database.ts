@@ -32,9 +32,27 @@ export interface DatabaseOptions {
   linger?: number | string
   /** How long a request waits for room in a full queue, default '1s'. */
   queueWait?: number | string
+  /**
+   * SQLite: frames (pages of 4 kB) of a WAL that wait to be copied back before it is reported as held by a reader, which also makes the
+   * health degraded; default 20000 (80 MB), at least 1000, at which a commit copies them back.
+   */
+  walBacklogLimit?: number
+  /**
+   * Called once, when nothing can be stored any more for as long as this process lives: the writer thread died five times within a minute
+   * (DOORMAN_WRITER_DIED), or a file of the database was removed or replaced while in use (DOORMAN_STORAGE_REPLACED). Default: the error is
+   * thrown in a turn of the event loop of its own, which ends the process unless it handles 'uncaughtException'. A process that goes on would
+   * refuse every login and lose its log, without anybody noticing; ended, it is started again by whoever watches over it. A function of
+   * your own should close the server and end the process with an exit code other than 0. Not called any more once the plugin closes.
+   */
+  onFatal?: ((error: Error) => void) | null
   /** Time and randomness, for tests. */
   clock?: Clock
   random?: () => number
+}
+
+/** Nobody who called anything could catch it, and nobody is to: it is about the process. */
+function throwLater (error: Error): void {
+  setImmediate(() => { throw error })
 }
 
 const isFunction = (value: unknown) => typeof value === 'function'
@@ -47,6 +65,8 @@ const specs = {
   queueLimit: option.integer(100_000, { min: 1 }),
   linger: option.duration(5, { max: 60_000 }),
   queueWait: option.duration(1000, { max: 60_000 }),
+  walBacklogLimit: option.integer(20_000, { min: 1000 }),
+  onFatal: option.custom<((error: Error) => void) | null>(throwLater, 'a function, or null', value => value === null || isFunction(value)),
   clock: option.custom<Clock>(systemClock, 'a function', isFunction),
   random: option.custom<() => number>(Math.random, 'a function', isFunction)
 }
@@ -54,9 +74,14 @@ const specs = {
 export default fp<DatabaseOptions>(async (fastify, given) => {
   if (fastify.hasDecorator('database')) throw doormanError('DOORMAN_ALREADY_REGISTERED', ['doorman-database'])
   const options = resolveOptions('database', given, specs)
-  const { url, logUrl, busyTimeout, maxPending } = options
-  const storage = await openStorage({ url, logUrl, busyTimeout, maxPending, log: fastify.log })
+  const { url, logUrl, busyTimeout, maxPending, walBacklogLimit, onFatal } = options
+  let closing = false
+  const storage = await openStorage({ url, logUrl, busyTimeout, maxPending, walBacklogLimit, log: fastify.log, onFatal: error => { if (!closing) onFatal?.(error) } })
   const database = createDatabase({ ...options, storage, log: fastify.log, source: randomUUID() })
   fastify.decorate('database', database)
-  fastify.addHook('onClose', () => database.close())
+  fastify.addHook('onClose', () => {
+    // What fails from here on is in the log, in `storage.failure` and in what close() says was not stored.
+    closing = true
+    return database.close()
+  })
 }, { name: 'doorman-database', fastify: '5.x' })

@@ -102,7 +102,7 @@ export function frameworkErrors (error: FastifyError, request: FastifyRequest, r
   const { [kTracker]: tracker } = request.server as Tracked
   const stored = tracker?.refuse(request.raw, request.id, error.statusCode ?? 500)
   if (stored === undefined) reply.send(error)
-  else stored.then(() => reply.send(error), failure => reply.header('retry-after', '1').send(failure))
+  else stored.then(() => reply.send(error), failure => reply.send(failure))
 }
 
 export default fp(ipTracking, { name: NAME, fastify: '5.x', dependencies: ['doorman-database'] })

@@ -1,8 +1,7 @@
 /**
  * Numbers for Prometheus: the database, its queues, the cleanup, sessions and addresses where those plugins are there,
- * requests, the event loop, memory. Decorates `fastify.metrics`; hooks: onResponse, onClose. The names are in `lib/metrics.ts`.
+ * requests, the event loop, memory. Decorates `fastify.metrics`; hook: onResponse. The names are in `lib/metrics.ts`.
  */
-import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { FastifyInstance, FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { doormanError, show } from '../errors.js'
@@ -11,7 +10,6 @@ import { option, resolveOptions } from '../lib/options.js'
 import { createHistogram, PROMETHEUS_CONTENT_TYPE, renderMetrics, type MetricFamily } from '../lib/prometheus.js'
 import type { TrackerStats } from '../lib/request-tracker.js'
 import type { SessionStats } from '../lib/session-types.js'
-import type { CleanupRun } from '../storage/storage.js'
 import type {} from './database.js'
 
 declare module 'fastify' {
@@ -49,7 +47,6 @@ export interface Metrics {
 
 /** Plugins that may be there or not, in whatever order they are registered. */
 interface Others {
-  cleanup?: { lastRun: CleanupRun | null }
   sessions?: { stats (): SessionStats }
   ipTracking?: { stats (): TrackerStats }
 }
@@ -60,9 +57,6 @@ async function metrics (fastify: FastifyInstance, given: MetricsOptions) {
   if (path !== null && guard === null) throw doormanError('DOORMAN_OPTION_INVALID', ['metrics.guard', GUARD, show(given.guard)])
 
   const startedAt = fastify.database.clock() - process.uptime() * 1000
-  const delay = monitorEventLoopDelay({ resolution: 20 })
-  delay.enable()
-  fastify.addHook('onClose', async () => { delay.disable() })
 
   // By the first digit of the status, whatever it is: a hijacked reply may have sent any.
   const requests = Array.from({ length: 10 }, () => createHistogram(REQUEST_SECONDS))
@@ -81,14 +75,14 @@ async function metrics (fastify: FastifyInstance, given: MetricsOptions) {
   }
 
   async function render (): Promise<string> {
-    const { cleanup, sessions, ipTracking } = fastify as Others
+    const { sessions, ipTracking } = fastify as Others
     return renderMetrics([
       ...await database(),
-      ...cleanupMetrics(cleanup?.lastRun ?? null),
+      ...cleanupMetrics(fastify.database.lastCleanup),
       ...(sessions === undefined ? [] : sessionMetrics(sessions.stats())),
       ...(ipTracking === undefined ? [] : trackerMetrics(ipTracking.stats())),
       ...requestMetrics(requests),
-      ...eventLoopMetrics(delay),
+      ...eventLoopMetrics(fastify.database.eventLoopDelay),
       ...processMetrics(process.memoryUsage(), startedAt)
     ])
   }

@@ -5,10 +5,7 @@
  */
 import { STATUS_CODES } from 'node:http'
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
-import { doormanError, isDoormanError, type DoormanErrorCode } from '../errors.js'
-
-/** Seconds a client should wait after a 503: by then a lock is usually gone, or a queue has room. */
-const RETRY_AFTER_SECONDS = '1'
+import { doormanError, isDoormanError, RETRY_AFTER_SECONDS, type DoormanErrorCode } from '../errors.js'
 
 export function errorHandler (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
   const status = statusOf(error)

@@ -9,7 +9,11 @@
  * - `findSession` and `changeCounter` are point reads that never wait for a lock. On an embedded engine they answer
  *   synchronously (`T`), on a network engine with a promise; callers handle both and never assume one.
  */
+import type { DoormanError } from '../errors.js'
 import type { IpLogOutcome, IpSource, EndReason } from '../lib/vocabulary.js'
+import type { StorageStats } from './stats.js'
+
+export type { FileStats, HistogramBuckets, LaneName, LaneStats, StorageStats } from './stats.js'
 
 /** A value at hand, or a promise of it. */
 export type MaybePromise<T> = T | Promise<T>
@@ -271,36 +275,6 @@ export interface ConnectionReport {
   pragmas: Record<string, string | number>
 }
 
-/** Counters since start (totals) and gauges (now). */
-export interface StorageStats {
-  engine: string
-  version: string
-  /** Per file: `main` holds sessions, `log` the rows. */
-  files: Record<'main' | 'log', FileStats>
-  writer: { restarts: number, pendingOperations: number }
-  reader: { pendingOperations: number, restarts: number }
-}
-export interface FileStats {
-  /** null where the engine has no such thing. */
-  path: string | null
-  commits: number
-  rows: number
-  /** Transactions tried again after a lock, by code. */
-  busy: Record<string, number>
-  lockWaits: number
-  lockWaitMsTotal: number
-  lockWaitMsMax: number
-  /** Longest write transaction, ms. */
-  transactionMsMax: number
-  deadLetters: number
-  walFrames: number
-  /** WAL frames not yet copied back into the file: stays high while a reader is pinned. */
-  walBacklog: number
-  pageCount: number
-  freePages: number
-  pageSize: number
-}
-
 /** Facts that differ between engines; code asks them, never the engine's name. */
 export interface StorageFacts {
   engine: 'sqlite' | 'postgres'
@@ -371,6 +345,8 @@ export interface Storage {
   connections (): Promise<ConnectionReport[]>
   stats (): Promise<StorageStats>
   health (): Health
+  /** What `onFatal` was called with: nothing can be written any more. */
+  readonly failure: DoormanError | undefined
   /** Refuses new work, stores what waits, closes. Never rejects. Idempotent. */
   close (deadlineMs: number): Promise<CloseReport>
 }
@@ -384,6 +360,11 @@ export interface StorageOptions {
   /** SQLite: frames of a WAL that wait to be copied back before it is reported; default 20000 (80 MB). */
   walBacklogLimit?: number
   log: StorageLogger
+  /**
+   * Called once, when nothing can be written any more for as long as this process lives: the writer thread died too often
+   * (DOORMAN_WRITER_DIED), or a file was removed or replaced while in use (DOORMAN_STORAGE_REPLACED).
+   */
+  onFatal? (error: DoormanError): void
 }
 export interface StorageLogger {
   info (fields: object, message: string): void

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import { buildApp, loadConfig, type Config } from '../app.js'
 import { doormanError } from '../errors.js'
 import { KEY, startApi } from './routes/helper.js'
+import { tempFile } from './helper.js'
 
 const PUBLIC = [
   'GET /docs/*', 'GET /docs/', 'GET /docs', 'GET /docs/json', 'GET /docs/yaml', 'GET /docs/static/*', 'GET /docs/static/index.html', 'GET /docs/static/swagger-initializer.js',
@@ -33,7 +34,7 @@ function routesOf (tree: string): string[] {
 /** The API with all it logs. */
 async function logged (t: Test, env: Record<string, string>) {
   const lines: string[] = []
-  const config = loadConfig({ DATABASE_URL: `file:${join(t.testdir(), 'doorman.db')}`, API_KEYS: KEY, LOG_LEVEL: 'trace', ...env }, { file: null })
+  const config = loadConfig({ DATABASE_URL: `file:${tempFile(t)}`, API_KEYS: KEY, LOG_LEVEL: 'trace', ...env }, { file: null })
   const app = await buildApp(config, { logStream: { write: line => { lines.push(line) } } })
   t.teardown(() => app.close())
   return { app, text: () => lines.join('') }

@@ -80,8 +80,10 @@ t.test('the files are found and read', async t => {
   for (const path of ['index.ts', 'app.ts', 'server.ts', 'cli.ts', 'config.ts', 'errors.ts', 'plugins/database.ts', 'lib/sessions.ts', 'storage/storage.ts', 'storage/sqlite/connection.ts', 'routes/sessions.ts']) {
     t.ok(paths.includes(path), path)
   }
-  const engine = files.find(file => file.path === 'storage/sqlite/engine.ts')!
-  for (const name of ['better-sqlite3', 'node:fs', 'errors.ts', 'storage/storage.ts', 'storage/sqlite/connection.ts', 'storage/sqlite/writer-thread.ts']) t.ok(engine.imports.includes(name), name)
+  const parts = files.find(file => file.path === 'storage/sqlite/parts.ts')!
+  for (const name of ['storage/storage.ts', 'storage/sqlite/connection.ts', 'storage/sqlite/writer-thread.ts']) t.ok(parts.imports.includes(name), name)
+  const guards = files.find(file => file.path === 'storage/sqlite/guards.ts')!
+  for (const name of ['better-sqlite3', 'node:fs', 'errors.ts']) t.ok(guards.imports.includes(name), name)
 })
 
 t.test('every import of a file of our own leads to one that is shipped', async t => {
@@ -121,6 +123,17 @@ t.test('SQL is in the engines and nowhere else', async t => {
   const inEngine = /^storage\/[^/]+\//
   t.strictSame(offences(path => !inEngine.test(path), file => file.strings.filter(text => SQL.test(text))), [])
   t.ok(files.some(file => inEngine.test(file.path) && file.strings.some(text => SQL.test(text))), 'and would be noticed')
+})
+
+t.test('no checkpoint waits: one file has them all, and the modes that wait for readers are nowhere', async t => {
+  const inEngine = within('storage/sqlite/')
+  t.strictSame([...new Set(offences(() => true, file => file.strings.filter(text => /wal_checkpoint|wal_autocheckpoint =/i.test(text))))], [
+    'storage/sqlite/checkpoint.ts: PRAGMA wal_checkpoint(', 'storage/sqlite/checkpoint.ts: wal_autocheckpoint = 0', 'storage/sqlite/checkpoint.ts: wal_checkpoint(TRUNCATE)',
+    'storage/sqlite/connection.ts: wal_autocheckpoint = '
+  ])
+  t.strictSame(offences(inEngine, file => file.strings.filter(text => /\b(FULL|RESTART)\b/i.test(text))), [])
+  const importers = files.filter(file => file.imports.includes('storage/sqlite/checkpoint.ts')).map(file => file.path)
+  t.strictSame(importers, ['storage/sqlite/copy-back-thread.ts', 'storage/sqlite/wal-watch.ts', 'storage/sqlite/write-operations.ts'], 'only connections of the role writer, whose busy_timeout is 0, are given to it')
 })
 
 t.test('every file begins with what it is for', async t => {

@@ -5,12 +5,13 @@ import { holdLock } from '../storage/sqlite/hold-lock.js'
 import { openStorage } from '../storage/open.js'
 import type { SessionRecord } from '../storage/storage.js'
 import { runChild, startChild } from './child.js'
+import { tempDir } from './helper.js'
 
 const quiet = { info () {}, warn () {}, error () {}, fatal () {} }
 
 /** A folder with a database: one live session, one idle for too long, three requests from two addresses, and two blocks. */
 async function withData (t: Test): Promise<string> {
-  const dir = t.testdir()
+  const dir = tempDir(t)
   const storage = await openStorage({ url: `file:${join(dir, 'data', 'doorman.db')}`, logUrl: null, busyTimeout: 10_000, maxPending: 100, log: quiet })
   const now = Date.now()
   for (const [id, userId, lastActiveAt] of [['s-live', 'alice', now], ['s-idle', 'bob', now - 25 * 3_600_000]] as const) {

@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as suite from '../index.js'
 import { holdLock } from '../storage/sqlite/hold-lock.js'
-import { tempFile, until } from './helper.js'
+import { tempDir, tempFile, until } from './helper.js'
 
 // Injected requests have no sockets that keep the process alive while the database is locked; a server has.
 const alive = setInterval(() => {}, 1000)
@@ -198,7 +198,7 @@ t.test('a failed boot closes what it opened', async t => {
   // The second file cannot be opened: the first one is let go.
   const broken = tempFile(t, 'broken.db')
   const other = instance(t)
-  await t.rejects(async () => other.register(doorman, { database: { url: `file:${broken}`, logUrl: `file:${t.testdirName}` } }), { code: 'DOORMAN_DATABASE_UNOPENABLE', message: /is a directory/ })
+  await t.rejects(async () => other.register(doorman, { database: { url: `file:${broken}`, logUrl: `file:${tempDir(t)}` } }), { code: 'DOORMAN_DATABASE_UNOPENABLE', message: /is a directory/ })
   t.strictSame(leftovers(broken), [])
 })
 
@@ -282,7 +282,7 @@ t.test('inside a prefixed context it is there for that context only', async t =>
 t.test('two contexts of one server, each with a database of its own', async t => {
   const app = instance(t)
   const contexts: Record<string, FastifyInstance> = {}
-  const dir = t.testdir()
+  const dir = tempDir(t)
   for (const name of ['shop', 'forum']) {
     app.register(async child => {
       contexts[name] = child
@@ -576,7 +576,7 @@ t.test('closing: requests under way are answered and have their row, and the hos
 })
 
 t.test('durability: SIGKILL loses no answered request that was to be committed, and no session', async t => {
-  const dir = t.testdir()
+  const dir = tempDir(t)
   const file = join(dir, 'x.db')
   const script = `
     import Fastify from ${JSON.stringify(import.meta.resolve('fastify'))}
@@ -691,7 +691,7 @@ t.test('require() from CommonJS', async t => {
     })`
   const path = (name: string) => fileURLToPath(new URL(`../${name}`, import.meta.url))
   const node = (dir: string) => spawnSync(process.execPath, ['--input-type=commonjs', '-e', script, path('index.js'), path('app.js')], { cwd: dir, env: { ...process.env, NODE_PATH: join(process.cwd(), 'node_modules') }, encoding: 'utf8', timeout: 60_000 })
-  const dir = t.testdir()
+  const dir = tempDir(t)
   const { stdout, stderr, status } = node(dir)
   t.strictSame({ stdout, status }, { stdout: 'ada function function\n', status: 0 }, stderr)
   t.strictSame(readdirSync(join(dir, 'data')).sort(), ['doorman-log.db', 'doorman.db'], 'where the default URL says, with nothing beside them')

@@ -11,6 +11,7 @@ import { parseDuration } from '../lib/duration.js'
 import { createSessionStore } from '../session-store.js'
 import { startChild } from './child.js'
 import { KEY, startApi } from './routes/helper.js'
+import { tempFile } from './helper.js'
 
 const PAGES = ['README.md', 'CHANGELOG.md', ...readdirSync('docs').map(name => `docs/${name}`)]
 const read = (file: string) => readFileSync(file, 'utf8')
@@ -102,7 +103,7 @@ const known = (error: unknown) => / known are (.+)$/.exec((error as Error).messa
 
 async function knownToPlugin (t: Test, part: string, nested?: string): Promise<string[]> {
   const given = nested === undefined ? NONSENSE : { [nested]: NONSENSE }
-  const url = `file:${join(t.testdir(), 'doorman.db')}`
+  const url = `file:${tempFile(t)}`
   const app = Fastify()
   t.teardown(() => app.close())
   const options = { database: { url, ...(part === 'database' ? given : {}) }, ...(part === 'database' ? {} : { [part]: given }) }
@@ -141,7 +142,7 @@ function fallback (cell: string): unknown {
 t.test('the defaults of sessions and cleanup are those in the README', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(doorman, { database: { url: `file:${join(t.testdir(), 'doorman.db')}` } })
+  await app.register(doorman, { database: { url: `file:${tempFile(t)}` } })
   for (const [heading, resolved] of [['### sessions', app.sessions.options], ['### cleanup', app.cleanup.options]] as const) {
     const printed = new Map(optionTables(heading)[0]!.map(cells => [code(cells[0]!), cells[2]!]))
     for (const [name, value] of Object.entries<unknown>({ ...resolved })) t.equal(fallback(printed.get(name)!), value, `${heading}: ${name}`)
@@ -180,6 +181,7 @@ t.test('the metrics in docs/operations.md exist', async t => {
     // Families without samples are left out: these have some only when something is wrong, or came too late for this text.
     t.ok(names.has(name) || name === 'doorman_degraded', name)
   }
+  for (const name of names) t.match(read('docs/operations.md'), `\`${name}\``, `${name} is documented`)
 })
 
 t.test('the commands in the README are those of the program', async t => {
@@ -194,10 +196,11 @@ t.test('the commands in the README are those of the program', async t => {
 t.test('the plugin example in the README runs as printed', async t => {
   const example = /^```js\n([^]*?)\n```$/m.exec(section(readme, '## As a plugin'))![1]!
   t.ok(example.includes("from 'fastify-doorman'"))
+  // Within the project, where it finds fastify.
   const dir = t.testdir({
     'example.mjs': example
       .replace("'fastify-doorman'", JSON.stringify(new URL('../index.js', import.meta.url).href))
-      .replace('file:./data/app.db', `file:${join(t.testdirName, 'app.db')}`)
+      .replace('file:./data/app.db', `file:${tempFile(t)}`)
       .replace('port: 3000', 'port: 0')
       .concat('\nexport { app }\n')
   })
@@ -212,7 +215,7 @@ t.test('the plugin example in the README runs as printed', async t => {
 
 t.test('the example of a program of one\'s own on the standalone API runs as printed', async t => {
   const example = /^```js\n([^]*?)\n```$/m.exec(section(readme, '## Routes'))![1]!
-  const variables = { DATABASE_URL: `file:${join(t.testdirName, 'doorman.db')}`, API_KEYS: KEY, LOG_LEVEL: 'silent' }
+  const variables = { DATABASE_URL: `file:${tempFile(t)}`, API_KEYS: KEY, LOG_LEVEL: 'silent' }
   const dir = t.testdir({
     'example.mjs': example
       .replace("'fastify-doorman/app'", JSON.stringify(new URL('../app.js', import.meta.url).href))

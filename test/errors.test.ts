@@ -19,6 +19,14 @@ t.test('storage trouble may be tried again, and says so by its status', async t 
   for (const code of codes.filter(code => code.startsWith('DOORMAN_STORAGE_'))) t.equal(errorCatalogue[code][0], 503, code)
 })
 
+t.test('an error with 503 says when to try again, to Fastify and not to logs', async t => {
+  for (const code of codes) {
+    const error = doormanError(code)
+    t.equal(error.headers?.['retry-after'], error.statusCode === 503 ? '1' : undefined, code)
+    t.notMatch(Object.keys({ ...error }), ['headers'])
+  }
+})
+
 t.test('every error is an Error with code, status and a message without placeholders', async t => {
   for (const code of codes) {
     const [status, template] = errorCatalogue[code]

@@ -1,13 +1,25 @@
 /** Shared by the tests: temporary databases, a logger that remembers, and waiting for conditions. */
 import type { Test } from 'tap'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { openStorage } from '../storage/open.js'
 import type { Storage, StorageLogger, StorageOptions } from '../storage/storage.js'
 
-/** Path of a database file in a fresh directory that goes with the test. */
+/**
+ * A fresh directory with each call, which goes with the test, after everything that is handed to `teardown` later. `t.testdir()` is one
+ * per test: a second call would take the files of databases that are open.
+ */
+export function tempDir (t: Test): string {
+  const dir = mkdtempSync(join(tmpdir(), 'doorman-test-'))
+  t.teardown(() => { rmSync(dir, { recursive: true, force: true, maxRetries: 5 }) })
+  return dir
+}
+
+/** Path of a database file in a fresh directory. */
 export function tempFile (t: Test, name = 'doorman.db'): string {
-  return join(t.testdir(), name)
+  return join(tempDir(t), name)
 }
 
 export interface LogLine { level: keyof StorageLogger, fields: Record<string, unknown>, message: string }

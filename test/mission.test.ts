@@ -160,8 +160,11 @@ t.test('retry: past the deadline a clear 503, nothing half-done, and it works ag
     const health = app.database.health()
     return health.status === 'ok' ? [] : health.reasons
   }
-  await until(() => reasons().length === 2, 'both queues to have met the lock')
-  t.strictSame(reasons(), ['rows of the queue "log" cannot be stored at the moment', 'rows of the queue "touches" cannot be stored at the moment'])
+  await until(() => reasons().length === 4, 'both queues to have met the lock')
+  t.strictSame(reasons().sort(), [
+    'rows of the queue "log" cannot be stored at the moment', 'rows of the queue "touches" cannot be stored at the moment',
+    'somebody else holds the write lock of the log file', 'somebody else holds the write lock of the main file'
+  ])
 
   for (const release of releases) release()
   await app.database.flush()
@@ -188,9 +191,12 @@ t.test('retry: a committed IP row waits for the lock; past the deadline a clear 
   t.equal(late.statusCode, 503)
   t.match(late.json(), { code: 'DOORMAN_ROW_DELAYED' })
   t.ok(late.headers['retry-after'])
+  const missing = await app.inject({ url: '/nowhere', headers: { 'user-agent': 'late/2' } })
+  t.equal(missing.statusCode, 503, 'where the reply is an error of its own, too')
+  t.match(missing.json(), { statusCode: 503, code: 'DOORMAN_ROW_DELAYED' })
   release()
   await app.database.flush()
-  t.strictSame(look(logFile(file), 'SELECT user_agent, status, outcome FROM ip_logs WHERE status <> 200'), [{ user_agent: 'late/1', status: 503, outcome: 'error' }])
+  t.strictSame(look(logFile(file), 'SELECT user_agent, status, outcome FROM ip_logs WHERE status <> 200'), ['late/1', 'late/2'].map(agent => ({ user_agent: agent, status: 503, outcome: 'error' })))
 })
 
 t.test('create: a session is in the file when the promise resolves, its token nowhere', async t => {

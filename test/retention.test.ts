@@ -116,7 +116,8 @@ t.test('thousands of rows of all ages: the old ones are gone after one run, the 
   t.match(app.sessions.validate(inUse.token), { valid: true })
   t.equal(count('log', 'SELECT count(*) FROM ip_logs WHERE path LIKE \'/old/%\' OR path IS NULL'), 0, 'the newer rows still have their texts')
 
-  const after = (await app.database.stats()).storage.files
+  const { lastCleanup, storage: { files: after } } = await app.database.stats()
+  t.strictSame(lastCleanup, run, 'the statistics have it')
   for (const name of ['main', 'log'] as const) {
     t.ok(after[name].pageCount < before[name].pageCount, `${name}: ${before[name].pageCount} pages, then ${after[name].pageCount}`)
     t.ok(after[name].freePages <= 64, 'what is left free is not worth another step')

@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
 import { createServer, connect, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -82,6 +82,20 @@ t.test('a request that does not end is cut off in time, and the stop is still in
   t.equal((await ended).code, 0)
 })
 
+t.test('a request under way is answered, and its connection ends with it: the stop does not wait for clients that would keep it', async t => {
+  const { address, dir, process, ended, output } = await startServer(t, { API_KEYS: KEY, CLOSE_TIMEOUT: '10m' })
+  const release = holdLock(join(dir, 'data', 'doorman.db'))
+  const login = fetch(`${address}/sessions`, { method: 'POST', headers: { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' }, body: '{"userId":"alice"}' })
+  await fetch(`${address}/health/ready`)
+  process.kill('SIGTERM')
+  await output(/"msg":"stopping"/)
+  release()
+  const { status, headers } = await login
+  t.equal(status, 201)
+  t.equal(headers.get('connection'), 'close')
+  t.equal((await ended).code, 0, 'long before the deadline')
+})
+
 t.test('what could not be stored is counted, and the exit code tells', async t => {
   const { address, dir, process, ended } = await startServer(t, { API_KEYS: KEY, CLOSE_TIMEOUT: '1s', LOG_LEVEL: 'fatal' })
   t.teardown(holdLock(join(dir, 'data', 'doorman.db')))
@@ -113,4 +127,27 @@ t.test('a second signal ends it at once; the same one delivered twice does not',
   t.equal(code, 1)
   t.match(stderr, /^SIGINT again: stopped at once/)
   t.equal(stdout.match(/"msg":"stopping"/g)?.length, 1)
+})
+
+t.test('a file that is removed while it runs ends it, and it says what to do', async t => {
+  const { dir, ended } = await startServer(t, { API_KEYS: KEY })
+  rmSync(join(dir, 'data', 'doorman.db'))
+  const { code, stdout, stderr } = await ended
+  t.equal(code, 1)
+  t.match(stdout, /"level":60.*"code":"DOORMAN_STORAGE_REPLACED".*"msg":"nothing can be stored any more: stopping"/)
+  t.match(stderr, /^DOORMAN_STORAGE_REPLACED: The file .*doorman\.db was removed or replaced while it was in use: stop every process on it, put the file back/)
+})
+
+t.test('the same while it stops: the exit code tells', async t => {
+  const { address, dir, process, ended, output } = await startServer(t, { API_KEYS: KEY, CLOSE_TIMEOUT: '10m' })
+  t.teardown(holdLock(join(dir, 'data', 'doorman.db')))
+  const login = fetch(`${address}/sessions`, { method: 'POST', headers: { authorization: `Bearer ${KEY}`, 'content-type': 'application/json' }, body: '{"userId":"alice"}' })
+  await fetch(`${address}/health/ready`)
+  process.kill('SIGTERM')
+  await output(/"msg":"stopping"/)
+  rmSync(join(dir, 'data', 'doorman-log.db'))
+  t.equal((await login).status, 503)
+  const { code, stderr } = await ended
+  t.equal(code, 1)
+  t.match(stderr, /^DOORMAN_STORAGE_REPLACED: .*doorman-log\.db was removed/)
 })

@@ -3,9 +3,9 @@ import Database from 'better-sqlite3'
 import type { ConnectionReport } from '../storage.js'
 
 /** Frames after which the writer's commit copies the WAL back (PASSIVE: never waits for readers). SQLite's own default. */
-const WAL_AUTOCHECKPOINT = 1000
+export const WAL_AUTOCHECKPOINT = 1000
 /** The WAL file is cut to this size when it starts anew, bytes. */
-const JOURNAL_SIZE_LIMIT = 16 * 1024 * 1024
+export const JOURNAL_SIZE_LIMIT = 16 * 1024 * 1024
 /** Off the event loop a reader may wait for WAL recovery; on it, nothing waits. */
 export const READER_BUSY_TIMEOUT = 5000
 /** Statements kept per connection; the suite has about 80 of its own, the rest is room for the host's. */

@@ -2,11 +2,10 @@
  * The embedded engine: point reads on the main thread (read-only, never waiting), everything else in two threads. See
  * docs/architecture.md for the data flow and for what happens when a part fails.
  */
-import Database from 'better-sqlite3'
 import { statSync } from 'node:fs'
 import { parse, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { doormanError } from '../../errors.js'
+import { doormanError, type DoormanError } from '../../errors.js'
 import { asHealth } from '../../lib/health.js'
 import type { EndReason } from '../../lib/vocabulary.js'
 import type {
@@ -15,18 +14,16 @@ import type {
   SessionLookup, SessionRecord, SessionRotateParams, SessionSelection, SessionTouch, SqlResult, SqlRow, SqlStatement, Storage, StorageFacts, StorageLogger,
   StorageOptions, StorageStats, StoredActivity, StoredIpLog, SweepParams, SweepTarget, TopBy, TopEntry, UserErased, UserExport
 } from '../storage.js'
-import { Connection } from './connection.js'
-import { toDoormanError } from './errors.js'
-import { assertOneLibrary, assertSqliteVersion, assertWritableDirectory, loadedObjects, prepareLocation } from './guards.js'
+import type { Connection } from './connection.js'
+import { assertWritableDirectory } from './guards.js'
 import { assertAllowed } from './host-statements.js'
 import type { Location } from './location.js'
 import { changeCounter, findSession, readHereOrThere } from './point-reads.js'
 import type { WriterFileStats } from './protocol.js'
 import type { ActivityFilter } from './queries.js'
 import { sweepFile, type LogErasure } from './retention-writes.js'
-import { underLock } from './open-file.js'
-import { failedThreads, ThreadClient } from './thread-client.js'
-import { WalNotices } from './wal-notices.js'
+import { openParts, type Parts } from './parts.js'
+import { failedThreads, type ThreadClient } from './thread-client.js'
 import { operationName } from './write-operations.js'
 
 /** Rows per step when a user is erased. */
@@ -37,63 +34,13 @@ const CUT_PAUSE_MS = 100
 /** Answers to lists may be lost by a close; what is to be stored may not. So readers get little of the deadline, ms. */
 const READERS_CLOSE_MS = 1000
 
-/** The version of SQLite; also proves that the native part can be loaded. @throws DOORMAN_SQLITE_MISSING */
-export function sqliteVersion (open: () => Database.Database = () => new Database(':memory:')): string {
-  let db: Database.Database
-  try {
-    db = open()
-  } catch (error) {
-    throw doormanError('DOORMAN_SQLITE_MISSING', [(error as Error).message.split('\n', 1)[0]], error)
-  }
-  const { version } = db.prepare('SELECT sqlite_version() AS version').get() as { version: string }
-  db.close()
-  return version
-}
-
-const SCRIPTS = { writer: new URL('./writer-thread.js', import.meta.url), reader: new URL('./reader-thread.js', import.meta.url) }
-
-/** The open parts of a database. */
-interface Parts {
-  local: Connection
-  writer: ThreadClient
-  reader: ThreadClient
-  /** Starts another thread. */
-  start (name: 'writer' | 'reader'): ThreadClient
-  notices: WalNotices
-}
-
 /** Opens both files (creating them if missing) and starts the threads. @throws what guards.ts and open-file.ts throw */
 export async function openSqlite (location: Location, options: StorageOptions): Promise<Storage> {
-  const version = sqliteVersion()
-  assertSqliteVersion(version)
-  assertOneLibrary(loadedObjects())
-  prepareLocation(location.main)
-  prepareLocation(location.log)
-  const { maxPending, log, ...settings } = options
-  const notices = new WalNotices(log)
-  const threads: ThreadClient[] = []
-  const start: Parts['start'] = name => {
-    const thread = new ThreadClient({ name, script: SCRIPTS[name], settings: { location, ...settings }, maxPending, log, onNotice: notice => { notices.add(notice) } })
-    threads.push(thread)
-    return thread
-  }
-  try {
-    const writer = start('writer')
-    await writer.ready
-    // From here on the schema is there for others to read.
-    const reader = start('reader')
-    await reader.ready
-    const local = await underLock(settings.busyTimeout, () => new Connection({ path: location.main, role: 'main-reader', file: 'main' }))
-    return new SqliteStorage(version, location, { local, writer, reader, start, notices }, log)
-  } catch (error) {
-    await Promise.all(threads.map(thread => thread.close(0)))
-    throw toDoormanError(error)
-  }
+  return new SqliteStorage(location, await openParts(location, options), options.log)
 }
 
 class SqliteStorage implements Storage {
   readonly facts: StorageFacts = Object.freeze({ engine: 'sqlite', shared: true, synchronousReads: true })
-  #version: string
   #location: Location
   #parts: Parts
   #local: Connection
@@ -106,8 +53,7 @@ class SqliteStorage implements Storage {
   #cutPending = false
   #closed: Promise<CloseReport> | undefined
 
-  constructor (version: string, location: Location, parts: Parts, log: StorageLogger) {
-    this.#version = version
+  constructor (location: Location, parts: Parts, log: StorageLogger) {
     this.#location = location
     this.#parts = parts
     this.#local = parts.local
@@ -127,8 +73,13 @@ class SqliteStorage implements Storage {
   }
 
   #pointRead<T> (read: () => T, name: string, params: object): MaybePromise<T> {
-    if (this.#closed !== undefined) throw doormanError('DOORMAN_STORAGE_CLOSED')
-    return readHereOrThere(read, () => this.#reader.run<T>(name, params))
+    this.#assertReadable()
+    try {
+      return readHereOrThere(read, () => this.#reader.run<T>(name, params))
+    } catch (error) {
+      this.#parts.failures.note(error as DoormanError)
+      throw error
+    }
   }
 
   getSession (id: string): Promise<SessionRecord | null> { return this.#reader.run('getSession', { id }) }
@@ -237,8 +188,15 @@ class SqliteStorage implements Storage {
 
   check (): Promise<string[]> { return this.#inspect('check', null) }
 
-  #inspect<T> (name: string, params: unknown): Promise<T> {
-    if (this.#closed !== undefined) return Promise.reject(doormanError('DOORMAN_STORAGE_CLOSED'))
+  /** @throws DOORMAN_STORAGE_CLOSED, DOORMAN_STORAGE_REPLACED */
+  #assertReadable (): void {
+    const { replaced } = this.#parts.failures
+    if (replaced !== undefined) throw replaced
+    if (this.#closed !== undefined) throw doormanError('DOORMAN_STORAGE_CLOSED')
+  }
+
+  async #inspect<T> (name: string, params: unknown): Promise<T> {
+    this.#assertReadable()
     this.#inspector ??= this.#parts.start('reader')
     return this.#inspector.run(name, params)
   }
@@ -254,7 +212,7 @@ class SqliteStorage implements Storage {
     const withPath = (file: 'main' | 'log'): FileStats => ({ path: this.#location[file], ...files[file] })
     return {
       engine: 'sqlite',
-      version: this.#version,
+      version: this.#parts.version,
       files: { main: withPath('main'), log: withPath('log') },
       writer: { restarts: this.#writer.restarts, pendingOperations: this.#writer.pending },
       reader: { restarts: this.#reader.restarts, pendingOperations: this.#reader.pending }
@@ -262,7 +220,11 @@ class SqliteStorage implements Storage {
   }
 
   health (): Health {
-    return asHealth([...failedThreads({ writer: this.#writer, reader: this.#reader }), ...this.#parts.notices.reasons()])
+    return asHealth([...failedThreads({ writer: this.#writer, reader: this.#reader }), ...this.#parts.notices.reasons(), ...this.#parts.failures.reasons()])
+  }
+
+  get failure (): DoormanError | undefined {
+    return this.#parts.failures.fatal
   }
 
   close (deadlineMs: number): Promise<CloseReport> {
@@ -273,6 +235,9 @@ class SqliteStorage implements Storage {
   /** The writer last: the last connection to close copies the WAL back and removes it. All within one deadline. */
   async #shutDown (deadlineMs: number): Promise<CloseReport> {
     const end = performance.now() + deadlineMs
+    // Are these still our files? The writer has to learn it while there are readers, see writer-thread.ts.
+    const asked = this.#writer.run('assertSame', null, true).catch(() => {})
+    await Promise.race([asked, sleep(Math.min(deadlineMs, READERS_CLOSE_MS), undefined, { ref: false })])
     const readers = [this.#reader, ...this.#inspector === undefined ? [] : [this.#inspector]]
     await Promise.all(readers.map(thread => thread.close(Math.min(deadlineMs, READERS_CLOSE_MS))))
     this.#local.close()

@@ -39,8 +39,11 @@ const BY_PREFIX: ReadonlyArray<readonly [prefix: string, code: DoormanErrorCode]
   ['SQLITE_CONSTRAINT', 'DOORMAN_CONSTRAINT']
 ]
 
-/** The catalogue's error for anything that was thrown while working on a database. Errors of the catalogue pass unchanged. */
-export function toDoormanError (error: unknown, busyTimeout = 0): DoormanError {
+/**
+ * The catalogue's error for anything that was thrown while working on a database. Errors of the catalogue pass unchanged.
+ * @param file named in the message, where that is for whoever starts the program; messages of requests may reach a client
+ */
+export function toDoormanError (error: unknown, busyTimeout = 0, file?: string): DoormanError {
   if (isDoormanError(error)) return error
   const code = sqliteCode(error)
   if (code === undefined) {
@@ -50,7 +53,7 @@ export function toDoormanError (error: unknown, busyTimeout = 0): DoormanError {
   if (isLock(error)) return doormanError('DOORMAN_STORAGE_BUSY', [busyTimeout], error)
   if (code === 'SQLITE_ERROR') return doormanError('DOORMAN_SQL_INVALID', [(error as Error).message], error)
   const known = BY_PREFIX.find(([prefix]) => code.startsWith(prefix))
-  return doormanError(known?.[1] ?? 'DOORMAN_STORAGE_FAILED', [code], error)
+  return doormanError(known?.[1] ?? 'DOORMAN_STORAGE_FAILED', [file === undefined ? code : `${code}, ${file}`], error)
 }
 
 /**

@@ -10,21 +10,30 @@
  * p99.9 0.3 s against 5.3 s, and starved processes). An operation that waited `busyTimeout` fails with DOORMAN_STORAGE_BUSY; the others go on waiting.
  */
 import { doormanError, type DoormanError } from '../../errors.js'
+import { estimateBytes } from '../../lib/byte-estimate.js'
+import { createHistogram } from '../../lib/prometheus.js'
+import type { LaneName } from '../storage.js'
 import type { Connection } from './connection.js'
 import { encodeError, isFatalToTransaction, isLock, sqliteCode, toDoormanError } from './errors.js'
+import type { LockWatch } from './lock-watch.js'
 import type { WireReply, WriterFileStats } from './protocol.js'
+import type { WalFigures } from './wal-watch.js'
 
-export const LANES = ['interactive', 'bulk', 'maintenance'] as const
-export type Lane = typeof LANES[number]
+const LANES: readonly LaneName[] = ['interactive', 'bulk', 'maintenance']
 
 /** One kind of change. `run` happens within a transaction and a savepoint; it must not keep state of its own that a rollback would invalidate. */
 export interface WriteOperation {
-  lane: Lane
+  lane: LaneName
   run (connection: Connection, params: never): unknown
   /** Rows it stands for in the statistics; 1 unless given. */
   rows? (params: never): number
   /** Longest wait for the lock, ms, where it is shorter than the writer's. */
   wait? (params: never): number | undefined
+  /**
+   * Asked when its own statement has ended the whole transaction (a conflict clause or a trigger that says ROLLBACK): true when it knows now
+   * what to leave out, and is to run again. It must not say so for ever.
+   */
+  again? (): boolean
   /** Shares its transaction with nobody (the host's own statements, which may roll it back). */
   alone?: boolean
   /** Runs outside any transaction (checkpoints). Only in the maintenance lane. */
@@ -40,8 +49,14 @@ export interface FileWriterOptions {
   /** Called after a rollback: what operations remember may not have been stored. */
   rolledBack (): void
   committed (): void
+  /** Called after each COMMIT. What it throws is what everything in that transaction fails with: nobody would find it in the file. */
+  assertSame (): void
   /** Rows set aside so far, for the statistics. */
   deadLetters (): number
+  /** Told of each time the lock was asked for. */
+  lock: Pick<LockWatch, 'refused' | 'had' | 'reported'>
+  /** State of the WAL, for the statistics. */
+  wal (): WalFigures
   /** Milliseconds, monotonic. */
   now (): number
   random (): number
@@ -51,15 +66,24 @@ export interface FileWriterOptions {
 const INTERACTIVE_PER_TRANSACTION = 500
 const BULK_ROWS_PER_TRANSACTION = 2000
 
+/** How often a lock that nobody waits for any more is asked for, to tell that it is free again, ms. */
+const PROBE_MS = 1000
+
+const LOCK_WAIT_MS = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000]
+const ROWS_PER_COMMIT = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000]
+
 const rowsOf = ({ operation, params }: Waiting): number => operation.rows?.(params) ?? 1
 
 export class FileWriter {
   readonly connection: Connection
   #options: FileWriterOptions
-  #lanes: Record<Lane, Waiting[]> = { interactive: [], bulk: [], maintenance: [] }
+  #lanes: Record<LaneName, Waiting[]> = { interactive: [], bulk: [], maintenance: [] }
   #running = false
   #lockWaitSince: number | undefined
-  #stats = { commits: 0, rows: 0, busy: {} as Record<string, number>, lockWaits: 0, lockWaitMsTotal: 0, lockWaitMsMax: 0, transactionMsMax: 0 }
+  #probe: NodeJS.Timeout | undefined
+  #stats = { commits: 0, rows: 0, busy: {} as Record<string, number>, lockWaitMsMax: 0, transactionMsMax: 0 }
+  #lockWaits = createHistogram(LOCK_WAIT_MS)
+  #rowsPerCommit = createHistogram(ROWS_PER_COMMIT)
 
   constructor (options: FileWriterOptions) {
     this.#options = options
@@ -75,25 +99,32 @@ export class FileWriter {
     this.#lanes[operation.lane].push({ id, operation, params, wait, deadline: this.#options.now() + wait })
     if (this.#running) return
     this.#running = true
+    clearTimeout(this.#probe)
     // After the messages of this turn, so that they share the transaction.
     setImmediate(this.#turn)
   }
 
   /** Fails everything that waits; used when closing gives up. */
   abandon (error: DoormanError): void {
+    this.#lockWaitSince = undefined
+    clearTimeout(this.#probe)
     this.#reject(LANES.flatMap(lane => this.#lanes[lane].splice(0)), error)
   }
 
   stats (): WriterFileStats {
-    const db = this.connection.db
-    // NOOP tells the state of the WAL without copying anything or taking a lock.
-    const [wal] = db.pragma('wal_checkpoint(NOOP)') as [{ log: number, checkpointed: number }]
+    const { interactive, bulk, maintenance } = this.#lanes
+    const lane = (waiting: Waiting[]) => ({ operations: waiting.length, bytes: estimateBytes(waiting.map(({ params }) => params)) })
+    const { buckets, count, sum } = this.#lockWaits.sample()
     return {
       ...this.#stats,
       busy: { ...this.#stats.busy },
+      lanes: { interactive: lane(interactive), bulk: lane(bulk), maintenance: lane(maintenance) },
+      rowsPerCommitBuckets: this.#rowsPerCommit.sample().buckets,
+      lockWaits: count,
+      lockWaitMsTotal: sum,
+      lockWaitMsBuckets: buckets,
       deadLetters: this.#options.deadLetters(),
-      walFrames: Math.max(0, wal.log),
-      walBacklog: Math.max(0, wal.log - wal.checkpointed),
+      ...this.#options.wal(),
       pageCount: this.connection.number('page_count'),
       freePages: this.connection.number('freelist_count'),
       pageSize: this.connection.number('page_size')
@@ -103,7 +134,7 @@ export class FileWriter {
   #turn = (): void => {
     if (this.waiting === 0) {
       this.#running = false
-      this.#endLockWait()
+      if (this.#options.lock.reported) this.#probe = setTimeout(this.#askForLock, PROBE_MS).unref()
       return
     }
     const [next] = this.#lanes.maintenance
@@ -121,18 +152,26 @@ export class FileWriter {
     setImmediate(this.#turn)
   }
 
+  /** Nobody waits for it any more, but somebody was told that it is held. */
+  #askForLock = (): void => {
+    if (this.#begin()) this.connection.run('ROLLBACK')
+    this.#turn()
+  }
+
   /** False when somebody else holds the lock, or nothing could be begun; operations whose time is up are failed then. */
   #begin (): boolean {
     try {
       this.connection.run('BEGIN IMMEDIATE')
+      this.#options.lock.had()
       return true
     } catch (error) {
       const now = this.#options.now()
       if (isLock(error)) {
         const code = sqliteCode(error)!
+        this.#options.lock.refused()
         this.#stats.busy[code] = (this.#stats.busy[code] ?? 0) + 1
         this.#lockWaitSince ??= now
-        this.#expire(now)
+        this.#expire(now, this.#lockWaitSince)
       } else {
         this.abandon(toDoormanError(error))
       }
@@ -142,22 +181,31 @@ export class FileWriter {
 
   #endLockWait (): void {
     if (this.#lockWaitSince === undefined) return
-    const waited = this.#options.now() - this.#lockWaitSince
+    this.#countLockWait(this.#options.now() - this.#lockWaitSince)
     this.#lockWaitSince = undefined
-    this.#stats.lockWaits++
-    this.#stats.lockWaitMsTotal += waited
+  }
+
+  #countLockWait (waited: number): void {
+    this.#lockWaits.observe(waited)
     this.#stats.lockWaitMsMax = Math.max(this.#stats.lockWaitMsMax, waited)
   }
 
-  #expire (now: number): void {
+  #expire (now: number, since: number): void {
     for (const lane of LANES) {
       const waiting = this.#lanes[lane]
       if (!waiting.some(operation => operation.deadline <= now)) continue
       for (const operation of waiting.splice(0)) {
-        if (operation.deadline > now) waiting.push(operation)
-        else this.#reject([operation], doormanError('DOORMAN_STORAGE_BUSY', [operation.wait]))
+        if (operation.deadline > now) {
+          waiting.push(operation)
+          continue
+        }
+        // It may have come when others were waiting already.
+        this.#countLockWait(now - Math.max(since, operation.deadline - operation.wait))
+        this.#reject([operation], doormanError('DOORMAN_STORAGE_BUSY', [operation.wait]))
       }
     }
+    // Whoever comes next begins a wait of its own.
+    if (this.waiting === 0) this.#lockWaitSince = undefined
   }
 
   #take (): Waiting[] {
@@ -183,15 +231,20 @@ export class FileWriter {
         rows += rowsOf(waiting)
       }
       this.connection.run('COMMIT')
+      this.#options.assertSame()
     } catch (error) {
-      // What SQLite says about the transaction as a whole (no space, input/output, damage) fails everything in it.
-      if (this.connection.db.inTransaction) this.connection.run('ROLLBACK')
+      const { inTransaction } = this.connection.db
+      const culprit = inTransaction || isFatalToTransaction(error) ? undefined : taken[replies.length]
+      if (inTransaction) this.connection.run('ROLLBACK')
       this.#options.rolledBack()
-      this.#reject(taken, toDoormanError(error))
+      if (culprit !== undefined) this.#runOthers(taken, culprit, error)
+      // What SQLite says about the transaction as a whole (no space, input/output, damage) fails everything in it.
+      else this.#reject(taken, toDoormanError(error))
       return
     }
     this.#stats.commits++
     this.#stats.rows += rows
+    this.#rowsPerCommit.observe(rows)
     this.#stats.transactionMsMax = Math.max(this.#stats.transactionMsMax, this.#options.now() - started)
     this.#options.reply(replies)
     this.#options.committed()
@@ -212,6 +265,15 @@ export class FileWriter {
       this.#options.rolledBack()
       return { id, ok: false, error: encodeError(toDoormanError(error)) }
     }
+  }
+
+  /** One operation ended the transaction, and its fault is its own: the others wait for the next one, in their order. */
+  #runOthers (taken: Waiting[], culprit: Waiting, error: unknown): void {
+    const again = culprit.operation.again?.() === true
+    for (const waiting of taken.reverse()) {
+      if (again || waiting !== culprit) this.#lanes[waiting.operation.lane].unshift(waiting)
+    }
+    if (!again) this.#reject([culprit], toDoormanError(error))
   }
 
   #runBare ({ id, operation, params }: Waiting): void {

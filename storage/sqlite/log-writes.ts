@@ -1,4 +1,5 @@
 /** Appends to the log. Runs inside the writer's transaction. */
+import { escapeJson } from '../../lib/text.js'
 import { IP_LOG_OUTCOMES, IP_SOURCES } from '../../lib/vocabulary.js'
 import type { ActivityRow, IpLogRow, LogAppendResult, LogBatch, LogRow } from '../storage.js'
 import { encodeAddress } from './address-code.js'
@@ -22,6 +23,9 @@ export class LogAppender {
   #connection: Connection
   #texts: TextDictionary
   #removals = 0
+  /** Rows that ended the transaction they were in (a trigger that says ROLLBACK), with the reason, by their place in the batch that comes again. */
+  #endings = { batch: '', rows: new Map<number, string>() }
+  #learned = false
 
   constructor (connection: Connection) {
     this.#connection = connection
@@ -33,9 +37,17 @@ export class LogAppender {
     const stored = this.#connection.get<{ seq: number }>('SELECT seq FROM log_sources WHERE source = ?', batch.source)
     if (stored !== undefined && stored.seq >= batch.seq) return { deadLetters: 0, duplicates: 0 }
     this.#noticeRemovals()
-    const result = this.#insertAll(batch.rows, batch.at)
+    const result = this.#insertAll(batch)
     this.#connection.run('INSERT INTO log_sources (source, seq, at) VALUES (?, ?, ?) ON CONFLICT (source) DO UPDATE SET seq = excluded.seq, at = excluded.at', batch.source, batch.seq, batch.at)
+    this.deadLetters += result.deadLetters
     return result
+  }
+
+  /** After an append that ended the transaction: true when it has learned from which row, or to look for it; then the batch may come again. */
+  again (): boolean {
+    const learned = this.#learned
+    this.#learned = false
+    return learned
   }
 
   /** To be called after a rollback: what is remembered may not have been stored. */
@@ -51,35 +63,54 @@ export class LogAppender {
   }
 
   /** All rows without a savepoint each, which is the usual case; when one is refused, once more, row by row. */
-  #insertAll (rows: LogRow[], now: number): LogAppendResult {
+  #insertAll (batch: LogBatch): LogAppendResult {
+    const { rows, at } = batch
     const db = this.#connection
-    db.run('SAVEPOINT batch')
-    try {
-      const duplicates = this.#insertRows(rows, now)
-      db.run('RELEASE batch')
-      return { deadLetters: 0, duplicates }
-    } catch (error) {
-      if (!isRowFault(error)) throw error
-      db.run('ROLLBACK TO batch')
-      this.#texts.forget()
-    }
-    const result = { deadLetters: 0, duplicates: 0 }
-    for (const row of rows) {
-      db.run('SAVEPOINT one_row')
+    const name = `${batch.source} ${batch.seq}`
+    const endings = this.#endings.batch === name ? this.#endings.rows : undefined
+    if (endings === undefined) {
+      db.run('SAVEPOINT batch')
       try {
-        result.duplicates += this.#insertRows([row], now)
+        const duplicates = this.#insertRows(rows, at)
+        db.run('RELEASE batch')
+        return { deadLetters: 0, duplicates }
       } catch (error) {
         if (!isRowFault(error)) throw error
-        db.run('ROLLBACK TO one_row')
-        this.#texts.forget()
-        this.#bury(row, error, now)
-        result.deadLetters++
-        this.deadLetters++
+        this.#undo('batch', error, () => { this.#endings = { batch: name, rows: new Map() } })
+        db.run('RELEASE batch')
       }
-      db.run('RELEASE one_row')
     }
-    db.run('RELEASE batch')
+    const result = { deadLetters: 0, duplicates: 0 }
+    for (const [index, row] of rows.entries()) {
+      let reason = endings?.get(index)
+      if (reason === undefined) {
+        db.run('SAVEPOINT one_row')
+        try {
+          result.duplicates += this.#insertRows([row], at)
+        } catch (error) {
+          if (!isRowFault(error)) throw error
+          const fault = reason = `${sqliteCode(error) ?? 'INVALID_VALUE'}: ${(error as Error).message}`
+          this.#undo('one_row', error, () => { this.#endings = { batch: name, rows: new Map(endings).set(index, fault) } })
+        }
+        db.run('RELEASE one_row')
+      }
+      if (reason === undefined) continue
+      this.#bury(row, reason, at)
+      result.deadLetters++
+    }
     return result
+  }
+
+  /** Undoes what a refused row did. Where it has undone the whole transaction itself, that is learned, and thrown. */
+  #undo (savepoint: string, error: unknown, learn: () => void): void {
+    this.#texts.forget()
+    if (this.#connection.db.inTransaction) {
+      this.#connection.run(`ROLLBACK TO ${savepoint}`)
+      return
+    }
+    learn()
+    this.#learned = true
+    throw error
   }
 
   /** @returns how many were left out as duplicates */
@@ -130,10 +161,9 @@ export class LogAppender {
     return id < from + IDS_PER_MS - 1 ? id + 1 : null
   }
 
-  #bury (row: LogRow, error: unknown, now: number): void {
-    const reason = `${sqliteCode(error) ?? 'INVALID_VALUE'}: ${(error as Error).message}`
+  #bury (row: LogRow, reason: string, now: number): void {
     const userId = typeof row.userId === 'string' ? row.userId : null
-    this.#connection.run('INSERT INTO dead_letters (at, kind, user_id, reason, content) VALUES (?, ?, ?, ?, ?)', now, row.kind, userId, reason, JSON.stringify(row, printable))
+    this.#connection.run('INSERT INTO dead_letters (at, kind, user_id, reason, content) VALUES (?, ?, ?, ?, ?)', now, row.kind, userId, reason, escapeJson(JSON.stringify(row, printable)))
   }
 }
 

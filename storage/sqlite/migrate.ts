@@ -50,6 +50,7 @@ function exists (connection: Connection, name: string): boolean {
   return connection.get('SELECT 1 FROM sqlite_schema WHERE name = ? COLLATE NOCASE', name) !== undefined
 }
 
-function createdNames (migrations: readonly Migration[]): string[] {
+/** Everything the steps make: tables, views, indexes, triggers. */
+export function createdNames (migrations: readonly Migration[]): string[] {
   return migrations.flatMap(({ sql }) => [...sql.matchAll(/CREATE (?:TABLE|VIEW|INDEX|TRIGGER) (\w+)/g)].map(match => match[1]!))
 }

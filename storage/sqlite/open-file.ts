@@ -1,9 +1,10 @@
-/** Opens one file for the writer: WAL, schema, waiting for locks of other processes that start beside us. */
+/** Opens one file for the writer: WAL, schema, waiting for locks of other processes that start beside us. What is refused is left as it was. */
+import { statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { doormanError, type DoormanError } from '../../errors.js'
 import { Connection, type FileName } from './connection.js'
 import { isLock, sqliteCode, toDoormanError } from './errors.js'
-import { migrate, needsMigration, type Migration } from './migrate.js'
+import { createdNames, migrate, needsMigration, type Migration } from './migrate.js'
 
 export interface OpenFileOptions {
   path: string
@@ -18,6 +19,7 @@ export async function openFile ({ path, file, migrations, busyTimeout }: OpenFil
   let connection: Connection | undefined
   try {
     return await underLock(busyTimeout, () => {
+      if (connection === undefined) inspect(path, file, migrations)
       connection ??= new Connection({ path, role: 'writer', file })
       bringUp(connection, migrations)
       return connection
@@ -45,6 +47,25 @@ export async function underLock<T> (busyTimeout: number, action: () => T): Promi
   }
 }
 
+/**
+ * Looks at a file that has a WAL before anybody opens it for writing: the last such connection to close copies the WAL back, and a file that
+ * is damaged, or of a newer release, would be changed by our refusing it. Reads the beginning of each table, which is what a cut file lacks.
+ */
+function inspect (path: string, file: FileName, migrations: readonly Migration[]): void {
+  if ((statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0) === 0) return
+  const connection = new Connection({ path, role: 'main-reader', file })
+  try {
+    connection.db.transaction(() => {
+      needsMigration(connection, migrations)
+      const ours = createdNames(migrations)
+      const tables = connection.all<{ name: string }>('SELECT name FROM sqlite_schema WHERE type = \'table\'').filter(({ name }) => ours.includes(name))
+      for (const { name } of tables) connection.get(`SELECT 1 FROM ${name}`)
+    })()
+  } finally {
+    connection.close()
+  }
+}
+
 /** Settings of the file and its schema. May be repeated from the start after any lock. */
 function bringUp (connection: Connection, migrations: readonly Migration[]): void {
   const { db } = connection
@@ -66,5 +87,5 @@ function openingError (path: string, error: unknown): DoormanError {
   const code = sqliteCode(error)
   if (code === 'SQLITE_NOTADB') return doormanError('DOORMAN_NOT_A_DATABASE', [path], error)
   if (code?.startsWith('SQLITE_CANTOPEN') === true) return doormanError('DOORMAN_DATABASE_UNOPENABLE', [path, code], error)
-  return toDoormanError(error)
+  return toDoormanError(error, 0, path)
 }

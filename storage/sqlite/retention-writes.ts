@@ -71,12 +71,13 @@ export function maintain (connection: Connection, { pages, optimize }: MaintainP
 
 /**
  * A clock that was set back must not stop the schedule: a last run in the future does not count, nor does a lease that ends later than any
- * could have been given (more than twice the time asked for now).
+ * could have been given (more than twice the time asked for now). The near future does count: this may have waited for the lock since `now`,
+ * while the holder completed its run.
  */
 export function acquireLease (connection: Connection, { name, holder, now, until, lastRunBefore }: LeaseParams): boolean {
   connection.run('INSERT OR IGNORE INTO leases (name, until) VALUES (?, 0)', name)
   return connection.runNamed(`UPDATE leases SET holder = @holder, until = @until WHERE name = @name AND (holder = @holder
-    OR ((until <= @now OR until > @latest) AND (last_run_at IS NULL OR last_run_at <= @lastRunBefore OR last_run_at > @now)))`,
+    OR ((until <= @now OR until > @latest) AND (last_run_at IS NULL OR last_run_at <= @lastRunBefore OR last_run_at > @until)))`,
   { name, holder, now, until, lastRunBefore, latest: until + (until - now) }).changes === 1
 }
 

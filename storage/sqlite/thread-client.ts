@@ -17,6 +17,10 @@ export interface ThreadClientOptions {
   log: StorageLogger
   /** Told of what the thread reports by itself. */
   onNotice? (notice: Notice): void
+  /** Told of every request that the thread answers with an error. */
+  onError? (error: DoormanError): void
+  /** Told when the thread is given up after it has worked. */
+  onGivenUp? (error: DoormanError): void
 }
 
 interface Pending {
@@ -55,9 +59,11 @@ export class ThreadClient {
   constructor (options: ThreadClientOptions) {
     this.#options = options
     this.ready = this.#start().catch((error: DoormanError) => {
-      this.#giveUp(error)
+      this.fail(error)
       throw error
     })
+    // A thread that is started on demand has nobody who waits for it: its requests say what was wrong.
+    this.ready.catch(() => {})
   }
 
   get pending (): number {
@@ -120,7 +126,9 @@ export class ThreadClient {
           this.#scheduleFlush()
           _resolve()
         } else {
-          reject(decodeError(message.error))
+          const error = decodeError(message.error)
+          reject(error)
+          if (this.#online) this.#giveUp(error, { err: error }, 'stops')
         }
       })
       worker.on('error', error => { reason = error })
@@ -131,7 +139,7 @@ export class ThreadClient {
           this.#worker = undefined
           const error = this.#death(reason ?? `exit code ${code}`)
           reject(error)
-          if (wasOnline && !this.#closing) this.#died(error)
+          if (wasOnline && !this.#closing && this.failed === undefined) this.#died(error)
           resolve()
         })
       })
@@ -152,9 +160,8 @@ export class ThreadClient {
     const now = performance.now()
     this.#deaths = [...this.#deaths.filter(at => at > now - DEATH_WINDOW_MS), now]
     const deaths = this.#deaths.length
-    if (deaths >= MAX_DEATHS) {
-      this.#giveUp(error)
-      log.fatal({ err: error, deaths }, `the ${name} thread keeps dying: given up`)
+    if (deaths >= MAX_DEATHS || error.code === 'DOORMAN_STORAGE_REPLACED') {
+      this.#giveUp(error, { err: error, deaths }, 'keeps dying')
       return
     }
     this.restarts++
@@ -164,7 +171,15 @@ export class ThreadClient {
     }, restartDelay(deaths))
   }
 
-  #giveUp (error: DoormanError): void {
+  #giveUp (error: DoormanError, fields: object, what: string): void {
+    const { name, log, onGivenUp } = this.#options
+    this.fail(error)
+    log.fatal(fields, `the ${name} thread ${what}: given up`)
+    onGivenUp?.(error)
+  }
+
+  /** From now on everything fails with this error; what is under way, too. */
+  fail (error: DoormanError): void {
     this.failed = error
     this.#outbox = []
     this.#rejectAll(error)
@@ -188,7 +203,9 @@ export class ThreadClient {
         pending?.resolve(reply.value)
       } else {
         if (reply.error.code === 'DOORMAN_STORAGE_CLOSED' && pending?.uncounted === false) this.#abandoned++
-        pending?.reject(decodeError(reply.error))
+        const error = decodeError(reply.error)
+        this.#options.onError?.(error)
+        pending?.reject(error)
       }
     }
     this.#rest()
@@ -238,5 +255,5 @@ export class ThreadClient {
 
 /** A reason for each thread that was given up. */
 export function failedThreads (threads: Record<string, Pick<ThreadClient, 'failed'>>): string[] {
-  return Object.entries(threads).flatMap(([name, { failed }]) => failed === undefined ? [] : [`the ${name} thread has failed`])
+  return Object.entries(threads).flatMap(([name, { failed }]) => failed === undefined ? [] : [`the ${name} thread has failed (${failed.code})`])
 }

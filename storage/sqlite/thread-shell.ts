@@ -1,5 +1,6 @@
 /** What both threads do alike: say when they are ready, pass requests on, answer in groups, and end by themselves when asked. */
 import { parentPort, workerData } from 'node:worker_threads'
+import type { DoormanError } from '../../errors.js'
 import { encodeError, toDoormanError } from './errors.js'
 import type { FromThread, Notice, ThreadSettings, ToThread, WireReply, WireRequest } from './protocol.js'
 
@@ -15,6 +16,8 @@ export interface ThreadService {
 export interface Post {
   reply (replies: WireReply[]): void
   notify (notice: Notice): void
+  /** The last thing a thread says: nothing more can be done here, and it is not worth trying with another thread. */
+  fail (error: DoormanError): void
 }
 
 /** Runs a service in this thread. An error nobody caught ends the thread, and the main thread learns which. */
@@ -25,7 +28,11 @@ export async function runThread (start: (settings: ThreadSettings, post: Post) =
   try {
     service = await start(workerData as ThreadSettings, {
       reply: replies => { post({ type: 'replies', replies }) },
-      notify: notice => { post({ type: 'notice', notice }) }
+      notify: notice => { post({ type: 'notice', notice }) },
+      fail (error) {
+        post({ type: 'failed', error: encodeError(error) })
+        port.close()
+      }
     })
   } catch (error) {
     post({ type: 'failed', error: encodeError(toDoormanError(error)) })

@@ -1,5 +1,6 @@
 /** Every change the writer thread can be asked for: its file, its lane, its function. The names are the wire protocol. */
 import type { LogBatch, SessionRotateParams, SessionTouch, SweepParams } from '../storage.js'
+import { cutWal } from './checkpoint.js'
 import type { Connection, FileName } from './connection.js'
 import type { WriteOperation } from './file-writer.js'
 import { runBatch } from './host-statements.js'
@@ -10,11 +11,11 @@ import { createSession, endSessions, rotateSession, touchSessions, updateSession
 const interactive = (run: WriteOperation['run']): WriteOperation => ({ lane: 'interactive', run })
 const maintenance = (run: WriteOperation['run']): WriteOperation => ({ lane: 'maintenance', run })
 
-/** A checkpoint that also cuts the WAL, without waiting for anybody (timeout 0): true when nothing of it is left. */
+/** True when nothing is left of the WAL. */
 const scrub: WriteOperation = {
   lane: 'maintenance',
   bare: true,
-  run: (connection: Connection) => (connection.db.pragma('wal_checkpoint(TRUNCATE)') as [{ busy: number }])[0].busy === 0
+  run: cutWal
 }
 
 /** In the log, freed pages are overwritten for the time of an erasure only: it costs a write per page. */
@@ -51,7 +52,7 @@ export function mainOperations (): OperationTable {
 
 export function logOperations (appender: LogAppender): OperationTable {
   return {
-    appendLog: { lane: 'bulk', run: (_connection, batch: LogBatch) => appender.append(batch), rows: (batch: LogBatch) => batch.rows.length },
+    appendLog: { lane: 'bulk', run: (_connection, batch: LogBatch) => appender.append(batch), rows: (batch: LogBatch) => batch.rows.length, again: () => appender.again() },
     sweepLog: maintenance((connection: Connection, params: SweepParams) => sweep(connection, params)),
     maintainLog: maintenance(maintain),
     eraseLog: erasing(eraseLog),

@@ -1,9 +1,11 @@
 /** The writer thread: the only read-write connections of the process, one per file, each with its own queue and lock wait. */
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { doormanError } from '../../errors.js'
-import type { FileName } from './connection.js'
+import { doormanError, type DoormanError } from '../../errors.js'
+import type { Connection, FileName } from './connection.js'
+import { assertSame, FileIdentity } from './file-identity.js'
 import { FileWriter, type FileWriterOptions, type WriteOperation } from './file-writer.js'
+import { LockWatch } from './lock-watch.js'
 import { LogAppender } from './log-writes.js'
 import { openFile } from './open-file.js'
 import type { ThreadSettings, WireRequest } from './protocol.js'
@@ -13,10 +15,15 @@ import { answer, runThread, type Post, type ThreadService } from './thread-shell
 import { WalWatch } from './wal-watch.js'
 import { logOperations, mainOperations } from './write-operations.js'
 
-await runThread(startWriter)
+/** How often an idle writer looks whether its files are still there, ms; one that writes looks with every commit. */
+const IDENTITY_CHECK_MS = 1000
+const FILES = ['main', 'log'] as const
 
-async function startWriter ({ location, busyTimeout, walBacklogLimit }: ThreadSettings, { reply, notify }: Post): Promise<ThreadService> {
+async function startWriter ({ location, identities, busyTimeout, walBacklogLimit }: ThreadSettings, { reply, notify, fail }: Post): Promise<ThreadService> {
   const now = () => performance.now()
+  // This thread may follow one that died: what is there meanwhile must not be migrated, let alone be created.
+  assertSame(location.main, identities.main)
+  assertSame(location.log, identities.log)
   const main = await openFile({ path: location.main, file: 'main', migrations: mainMigrations, busyTimeout })
   const log = await openFile({ path: location.log, file: 'log', migrations: logMigrations, busyTimeout }).catch((error: unknown) => {
     main.close()
@@ -24,10 +31,18 @@ async function startWriter ({ location, busyTimeout, walBacklogLimit }: ThreadSe
   })
   const appender = new LogAppender(log)
   const common: Pick<FileWriterOptions, 'busyTimeout' | 'reply' | 'now' | 'random'> = { busyTimeout, reply, now, random: Math.random }
-  const watches = { main: new WalWatch({ connection: main, notify, limit: walBacklogLimit }), log: new WalWatch({ connection: log, notify, limit: walBacklogLimit }) }
+  const watch = (connection: Connection) => new WalWatch({ connection, notify, now, limit: walBacklogLimit })
+  const watches: Record<FileName, WalWatch> = { main: watch(main), log: watch(log) }
+  const opened: Record<FileName, FileIdentity> = { main: new FileIdentity(location.main, identities.main), log: new FileIdentity(location.log, identities.log) }
+  const watched = (file: FileName): Pick<FileWriterOptions, 'committed' | 'assertSame' | 'wal'> => ({
+    committed () { watches[file].committed() },
+    assertSame () { assertOpened(file) },
+    wal: () => watches[file].figures()
+  })
+  const lock = (connection: Connection) => new LockWatch({ connection, notify, now, busyTimeout })
   const files: Record<FileName, FileWriter> = {
-    main: new FileWriter({ ...common, connection: main, rolledBack () {}, committed () { watches.main.committed() }, deadLetters: () => 0 }),
-    log: new FileWriter({ ...common, connection: log, rolledBack () { appender.forgetTexts() }, committed () { watches.log.committed() }, deadLetters: () => appender.deadLetters })
+    main: new FileWriter({ ...common, ...watched('main'), connection: main, lock: lock(main), rolledBack () {}, deadLetters: () => 0 }),
+    log: new FileWriter({ ...common, ...watched('log'), connection: log, lock: lock(log), rolledBack () { appender.forgetTexts() }, deadLetters: () => appender.deadLetters })
   }
   const operations = new Map<string, [FileWriter, WriteOperation]>()
   for (const [name, operation] of Object.entries(mainOperations())) operations.set(name, [files.main, operation])
@@ -36,8 +51,16 @@ async function startWriter ({ location, busyTimeout, walBacklogLimit }: ThreadSe
   // Questions about the thread itself need no lock, so they are answered while operations wait for one.
   const questions: Record<string, () => unknown> = {
     stats: () => ({ main: files.main.stats(), log: files.log.stats() }),
-    connections: () => [main.report(busyTimeout), log.report(busyTimeout)]
+    connections: () => [main.report(busyTimeout), log.report(busyTimeout)],
+    assertSame: () => { assertOpened(...FILES) }
   }
+  const identityCheck = setInterval(() => {
+    try {
+      assertOpened(...FILES)
+    } catch {
+      // The main thread has been told.
+    }
+  }, IDENTITY_CHECK_MS).unref()
 
   return {
     handle ({ id, name, params }: WireRequest) {
@@ -46,15 +69,39 @@ async function startWriter ({ location, busyTimeout, walBacklogLimit }: ThreadSe
       else answer(reply, id, questions[name]!, busyTimeout)
     },
     async stop (deadline) {
-      const end = now() + deadline
-      while (files.main.waiting + files.log.waiting > 0 && now() < end) await sleep(1)
-      const error = doormanError('DOORMAN_STORAGE_CLOSED')
-      files.main.abandon(error)
-      files.log.abandon(error)
-      watches.main.stop()
-      watches.log.stop()
-      main.close()
-      log.close()
+      const until = now() + deadline
+      while (files.main.waiting + files.log.waiting > 0 && now() < until) await sleep(1)
+      await stopWatching()
+      end(doormanError('DOORMAN_STORAGE_CLOSED'))
+    }
+  }
+
+  function stopWatching (): Promise<unknown> {
+    return Promise.all(FILES.map(file => watches[file].stop()))
+  }
+
+  function end (error: DoormanError): void {
+    clearInterval(identityCheck)
+    for (const file of FILES) {
+      files[file].abandon(error)
+      files[file].connection.close()
+    }
+  }
+
+  /**
+   * Files that are not ours any more: nothing is written from here on. The connections are closed at once, while those for reading are open:
+   * SQLite's last connection to a file would copy the WAL back, and remove by its name whatever WAL is there now.
+   */
+  function assertOpened (...names: FileName[]): void {
+    try {
+      for (const name of names) opened[name].assertSame()
+    } catch (error) {
+      end(error as DoormanError)
+      // The readers' connections are closed when the main thread learns of it.
+      stopWatching().finally(() => { fail(error as DoormanError) })
+      throw error
     }
   }
 }
+
+await runThread(startWriter)

@@ -1,8 +1,9 @@
 /** The shared database: queue, health, statistics, and a close that stores what waits or says what it could not. */
 import t, { type Test } from 'tap'
 import Database from 'better-sqlite3'
-import { createDatabase, type CreateDatabaseOptions } from '../../lib/database.js'
+import { createDatabase, type CreateDatabaseOptions, type Database as SharedDatabase } from '../../lib/database.js'
 import { createRowQueue } from '../../lib/row-queue.js'
+import type { CleanupRun } from '../../storage/storage.js'
 import { openSqliteStorage, recordingLogger, tempFile, until } from '../helper.js'
 import { activityRow, ipRow } from '../storage/contract.js'
 
@@ -30,12 +31,17 @@ t.test('rows pass the queue into the file', async t => {
   await database.close()
 })
 
+function degradedBy (database: SharedDatabase, reason: RegExp): boolean {
+  const health = database.health()
+  return health.status === 'degraded' && health.reasons.some(text => reason.test(text))
+}
+
 t.test('a lock past the deadline: degraded and said once, nothing lost, then healthy again', async t => {
   const { database, log, holder, storage } = await setUp(t)
   holder.exec('BEGIN IMMEDIATE')
   database.log.offer(ipRow())
-  await until(() => database.health().status === 'degraded')
-  t.match(database.health(), { reasons: [/queue "log" cannot be stored/] })
+  await until(() => degradedBy(database, /queue "log" cannot be stored/))
+  t.ok(degradedBy(database, /somebody else holds the write lock of the log file/))
   t.match(log.lines, [{ level: 'warn', fields: { err: { code: 'DOORMAN_STORAGE_BUSY' } }, message: /they stay queued/ }])
   database.log.offer(ipRow({ requestId: 'second' }))
   holder.exec('COMMIT')
@@ -49,9 +55,12 @@ t.test('a lock past the deadline: degraded and said once, nothing lost, then hea
 t.test('dropped rows are counted and reported once a minute', async t => {
   const { database, log, holder, pass } = await setUp(t, { queueLimit: 2, closeTimeout: 1 })
   holder.exec('BEGIN IMMEDIATE')
-  t.same([1, 2, 3, 4].map(() => database.log.offer(ipRow())), [true, true, false, false])
+  t.same([1, 2].map(() => database.log.offer(ipRow())), [true, true])
+  t.ok(degradedBy(database, /"log" is full; rows dropped for that since the start: 0$/))
+  t.same([3, 4].map(() => database.log.offer(ipRow())), [false, false])
   const reports = () => log.lines.filter(line => line.message === 'log rows were dropped').map(line => line.fields['dropped'])
   t.same(reports(), [{ 'queue-full': 1 }], 'the first at once')
+  t.ok(degradedBy(database, /"log" is full; rows dropped for that since the start: 2$/))
   pass(60_000)
   database.log.offer(ipRow())
   t.same(reports().at(-1), { 'queue-full': 2 }, 'the others together, a minute later')
@@ -111,6 +120,27 @@ t.test('a flush may be bounded; what is queued stays queued', async t => {
   await database.flush(20_000)
   t.equal((await storage.listIpLogs({}, { limit: 10 })).items.length, 1)
   await database.close()
+})
+
+t.test('the statistics show the event loop until the close, and the latest cleanup of all that are registered', async t => {
+  const { database } = await setUp(t)
+  t.equal((await database.stats()).lastCleanup, null)
+  const runs: (CleanupRun | null)[] = [null, null, null]
+  for (const i of runs.keys()) database.registerCleanup(() => runs[i]!)
+  t.equal(database.lastCleanup, null)
+  const run = (startedAt: number) => ({ startedAt }) as CleanupRun
+  runs[1] = run(5)
+  t.equal(database.lastCleanup, runs[1])
+  runs[0] = run(7)
+  runs[2] = run(6)
+  t.equal((await database.stats()).lastCleanup, runs[0])
+  await until(async () => (await database.stats()).eventLoopDelay.samples > 1)
+  const { p50, max } = (await database.stats()).eventLoopDelay
+  t.ok(p50 > 0 && max >= p50)
+  await database.close()
+  const { count } = database.eventLoopDelay
+  await new Promise(resolve => setTimeout(resolve, 100))
+  t.equal(database.eventLoopDelay.count, count, 'not measured any more')
 })
 
 t.test('queues of the same name are all kept', async t => {

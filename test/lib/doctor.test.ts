@@ -1,14 +1,14 @@
 import t, { type Test } from 'tap'
-import { join } from 'node:path'
 import { runDoctor, type Finding } from '../../lib/doctor.js'
 import { openStorage } from '../../storage/open.js'
 import { holdLock } from '../../storage/sqlite/hold-lock.js'
 import type { Storage } from '../../storage/storage.js'
+import { tempFile } from '../helper.js'
 
 const quiet = { info () {}, warn () {}, error () {}, fatal () {} }
 
 async function setup (t: Test, busyTimeout = 10_000) {
-  const url = `file:${join(t.testdir(), 'doorman.db')}`
+  const url = `file:${tempFile(t)}`
   const open = () => openStorage({ url, logUrl: null, busyTimeout, maxPending: 1000, log: quiet })
   const storage = await open()
   t.teardown(() => storage.close(1000))

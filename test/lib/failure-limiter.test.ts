@@ -23,6 +23,14 @@ t.test('a new window starts from nothing', async t => {
   t.equal(limiter.fail('a'), 0)
 })
 
+t.test('a clock that is set back locks nobody out for longer', async t => {
+  const { limiter, at } = setup()
+  at(3_600_000)
+  for (let i = 0; i < 4; i++) limiter.fail('a')
+  at(0)
+  t.strictSame([limiter.fail('a'), limiter.fail('a'), limiter.fail('a'), limiter.fail('a')], [0, 0, 0, 60_000])
+})
+
 t.test('memory is bounded: the network that failed first is forgotten first', async t => {
   const { limiter, at } = setup()
   for (let i = 0; i < 4; i++) limiter.fail('a')

@@ -57,6 +57,19 @@ t.test('batches', async t => {
     t.match(queue.stats(), { queued: 0, inFlight: 0, pushed: 3, committed: 3, batches: 1, retries: 0 })
   })
 
+  t.test('the statistics estimate what is held, queued or in flight', async t => {
+    const { queue, next, push } = setup()
+    t.equal(queue.stats().bytes, 0)
+    push(1, 2)
+    const call = await next()
+    push(...Array.from({ length: 11 }, (_, i) => i))
+    t.match(queue.stats(), { inFlight: 2, queued: 11, bytes: 13 * 16 }, 'a place and a number each')
+    call.resolve()
+    for (let batches = 0; batches < 2; batches++) (await next()).resolve()
+    await queue.flush()
+    t.equal(queue.stats().bytes, 0)
+  })
+
   t.test('group commit: what arrives while the store is at work leaves together, one batch at a time', async t => {
     const { queue, next, push, calls, stored } = setup()
     push(0)
@@ -366,7 +379,7 @@ t.test('close', async t => {
       await t.rejects(promise, { code: 'DOORMAN_ROW_NOT_STORED', cause: { code: 'DOORMAN_CLOSE_INCOMPLETE', message: /20 ms: 4 / } })
     }
     t.strictSame(drops, [['close-deadline', 4]])
-    t.match(queue.stats(), { queued: 0, inFlight: 0, pushed: 4, committed: 0, dropped: { 'close-deadline': 4 } })
+    t.match(queue.stats(), { queued: 0, inFlight: 0, bytes: 0, pushed: 4, committed: 0, dropped: { 'close-deadline': 4 } })
   })
 
   t.test('a commit that ends after the deadline changes nothing any more', async t => {

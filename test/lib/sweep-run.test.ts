@@ -11,7 +11,7 @@ function setup (change: Partial<SweepWork> = {}) {
   const storage = fakeStorage()
   const outcome: SweepOutcome = { removed: nothingRemoved(), freedPages: 0, complete: false }
   const place: SweepPlace = { stoppedAt: null }
-  const run = () => sweepAll({ storage, cutoffs: cutoffs(retention, NOW), now: NOW, batchSize: 3, goOn: async () => true, place, random: () => 0, ...change }, outcome)
+  const run = () => sweepAll({ storage, cutoffs: cutoffs(retention, NOW), now: NOW, batchSize: 3, goOn: async () => true, place, random: () => 0, monotonic: () => 0, ...change }, outcome)
   return { storage, outcome, run, place }
 }
 
@@ -55,6 +55,57 @@ t.test('gives free pages back in steps until few are left, and optimizes once', 
   await run()
   t.strictSame(storage.log.slice(-2), ['maintain 200 optimize', 'maintain 200'], 'fifty are not worth a step')
   t.match(outcome, { freedPages: 400, complete: true })
+})
+
+t.test('batches are small at first, grow while they are quick, and are halved by a slow one, down to a least size', async t => {
+  let now = 0
+  // 18 µs a row, and from the 5000th row on 1 ms.
+  let removed = 0
+  const sizes: number[] = []
+  const { storage, outcome, run } = setup({ batchSize: 1000, monotonic: () => now })
+  storage.sweep = async ({ target, limit }) => {
+    if (target !== 'ipLogs') return 0
+    sizes.push(limit)
+    const count = Math.min(limit, 6000 - removed)
+    now += count * (removed < 5000 ? 0.018 : 1)
+    removed += count
+    return count
+  }
+  await run()
+  t.strictSame(sizes.slice(0, 3), [250, 375, 375], 'neither quick nor slow: as it is')
+  t.strictSame(sizes.slice(-3), [25, 25, 25])
+  t.equal(Math.max(...sizes.slice(0, 14)), 375)
+  t.strictSame(sizes.slice(14, 20), [375, 187, 93, 46, 25, 25])
+  t.match(outcome, { removed: { ipLogs: 6000 }, complete: true })
+})
+
+t.test('no batch is larger than it may be, however quick, and none smaller than one row, however slow', async t => {
+  for (const [ms, batchSize, expected] of [[0, 600, [250, 375, 563, 600, 600]], [99, 30, [30, 25, 25]], [99, 1, [1, 1]]] as const) {
+    let now = 0
+    const sizes: number[] = []
+    const { storage, run } = setup({ batchSize, monotonic: () => now })
+    storage.sweep = async ({ target, limit }) => {
+      if (target !== 'ipLogs') return 0
+      sizes.push(limit)
+      now += ms
+      return sizes.length < expected.length ? limit : 0
+    }
+    await run()
+    t.strictSame(sizes, expected)
+  }
+})
+
+t.test('pages are given back in smaller steps where they take long', async t => {
+  let now = 0
+  const { storage, run } = setup({ monotonic: () => now })
+  storage.freePages = 450
+  const maintain = storage.maintain
+  storage.maintain = async params => {
+    now += params.pages / 10
+    return maintain.call(storage, params)
+  }
+  await run()
+  t.strictSame(storage.log.slice(-3), ['maintain 200 optimize', 'maintain 100', 'maintain 100'])
 })
 
 t.test('ends when nothing more can be freed', async t => {

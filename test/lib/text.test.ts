@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { clean, cleanHeader, originOf, pathOf } from '../../lib/text.js'
+import { clean, cleanHeader, escapeJson, originOf, pathOf } from '../../lib/text.js'
 
 t.test('clean: removes what breaks logs and misleads readers', async t => {
   t.equal(clean('plain text', 100), 'plain text')
@@ -84,4 +84,12 @@ t.test('originOf: where from, not what was read there', async t => {
   for (const [referer, origin] of Object.entries(referers)) t.equal(originOf(referer, 300), origin, referer)
   t.equal(originOf(`https://${'a'.repeat(50)}.example/`, 20)?.length, 20)
   t.equal(originOf(`https://USER@${'a'.repeat(50)}.example/`, 20)?.length, 20)
+})
+
+t.test('JSON means the same, and holds nothing that clean would remove', async t => {
+  t.equal(escapeJson(JSON.stringify({ 'a\x7f': '\x85\u202eé' })), '{"a\\u007f":"\\u0085\\u202eé"}')
+  fc.assert(fc.property(fc.jsonValue({ stringUnit: 'binary' }), value => {
+    const json = escapeJson(JSON.stringify(value))
+    return clean(json, Infinity) === json && JSON.stringify(JSON.parse(json)) === JSON.stringify(value)
+  }))
 })

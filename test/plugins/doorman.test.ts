@@ -2,8 +2,9 @@ import { join } from 'node:path'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import * as suite from '../../index.js'
+import { tempDir, tempFile } from '../helper.js'
 
-const url = (t: Test) => `file:${join(t.testdir(), 'doorman.db')}`
+const url = (t: Test) => `file:${tempFile(t)}`
 
 t.test('one registration brings everything', async t => {
   const app = Fastify()
@@ -45,7 +46,7 @@ t.test('the parts are also there one by one, and two instances live side by side
   t.strictSame(Object.keys(suite).sort(), ['activity', 'cleanup', 'database', 'doorman', 'errorCatalogue', 'frameworkErrors', 'ipTracking', 'isDoormanError', 'metrics', 'sessions'])
   const [one, two] = [Fastify(), Fastify()]
   t.teardown(async () => { await Promise.all([one.close(), two.close()]) })
-  const dir = t.testdir()
+  const dir = tempDir(t)
   for (const [name, app] of Object.entries({ one, two })) {
     await app.register(suite.database, { url: `file:${join(dir, name, 'x.db')}` })
     await app.register(suite.sessions)

@@ -404,15 +404,16 @@ t.test('committed, and the store does not take the row: 503, and the payload is 
   const queue = createRowQueue<LogRow>({ name: 'log', limit: 10, batchSize: 10, linger: 0, wait: 10, clock: Date.now, random: Math.random, commit: () => new Promise(() => {}) })
   const { app, database } = await build(t, { options: { durability: 'committed' }, routes: app => app.get('/stream', async () => source) })
   for (const name of ['reserve', 'pushCommitted', 'offer'] as const) Object.assign(database.log, { [name]: queue[name] })
-  const waiting = Promise.all([app.inject('/'), app.inject('/stream')])
-  while (queue.stats().inFlight < 2) await tick()
+  const waiting = Promise.all(['/', '/stream', '/nowhere'].map(url => app.inject(url)))
+  while (queue.stats().pushed < 3) await tick()
   await queue.close(0)
   for (const reply of await waiting) {
+    t.equal(reply.statusCode, 503)
     t.match(reply.json(), { statusCode: 503, code: 'DOORMAN_ROW_NOT_STORED' })
     t.equal(reply.headers['retry-after'], '1')
   }
   t.equal(source.destroyed, true)
-  t.match(app.ipTracking.stats(), { open: 0, outcomes: { error: 2, replied: 0 } })
+  t.match(app.ipTracking.stats(), { open: 0, outcomes: { error: 3, replied: 0 } })
 })
 
 t.test('committed, and the client leaves while its row is being stored', async t => {

@@ -2,14 +2,15 @@
 import fastify from 'fastify'
 import fp from 'fastify-plugin'
 import t, { type Test } from 'tap'
+import type { CleanupRun } from '../../storage/storage.js'
 import metrics, { type MetricsOptions } from '../../plugins/metrics.js'
 import { databaseStats, fakeDatabase } from '../fake-database.js'
 
-function setup (t: Test, options: MetricsOptions, stats = async () => databaseStats()) {
+function setup (t: Test, options: MetricsOptions, parts: Parameters<typeof fakeDatabase>[0] = {}) {
   const lines: { msg: string, err?: { message: string } }[] = []
   const app = fastify({ logger: { level: 'warn', stream: { write: (line: string) => { lines.push(JSON.parse(line)) } } } })
   t.teardown(() => app.close())
-  app.register(fakeDatabase({ stats, clock: Date.now }))
+  app.register(fakeDatabase({ stats: async () => databaseStats(), clock: Date.now, ...parts }))
   app.register(metrics, options)
   return { app, lines }
 }
@@ -69,19 +70,19 @@ t.test('requests are counted by status and duration', async t => {
 })
 
 t.test('the other plugins are shown where they are there, in whatever order', async t => {
-  const { app } = setup(t, { path: null })
+  const lastCleanup = { startedAt: 5000, durationMs: 1, complete: true, removed: { ipLogs: 3 } } as unknown as CleanupRun
+  const { app } = setup(t, { path: null }, { lastCleanup, eventLoopDelay: { count: 2, mean: 2e7, max: 4e7, percentile: () => 3e7 } })
   app.register(fp(async app => {
-    app.decorate('cleanup', { lastRun: { startedAt: 5000, durationMs: 1, complete: true, removed: { ipLogs: 3 } } } as never)
     app.decorate('sessions', { stats: () => ({ created: 3, renewed: 0, ended: {}, refused: {}, pendingTouches: 0 }) } as never)
     app.decorate('ipTracking', { stats: () => ({ open: 2, ignored: 0, outcomes: {} }) } as never)
   }))
   await app.ready()
   const text = await app.metrics.render()
-  for (const line of ['doorman_cleanup_last_run_removed_rows{target="ipLogs"} 3', 'doorman_sessions_created_total 3', 'doorman_ip_tracking_open_requests 2']) t.match(text, `${line}\n`)
+  for (const line of ['doorman_cleanup_last_run_removed_rows{target="ipLogs"} 3', 'doorman_sessions_created_total 3', 'doorman_ip_tracking_open_requests 2', 'doorman_event_loop_delay_seconds{quantile="0.99"} 0.03', 'doorman_event_loop_delay_seconds_sum 0.04']) t.match(text, `${line}\n`)
 })
 
 t.test('an unwell database takes its own numbers away, not the others', async t => {
-  const { app, lines } = setup(t, { guard: false }, async () => { throw new Error('reader died') })
+  const { app, lines } = setup(t, { guard: false }, { stats: async () => { throw new Error('reader died') } })
   const reply = await app.inject('/metrics')
   t.equal(reply.statusCode, 200)
   t.match(reply.body, 'doorman_database_up 0\n')

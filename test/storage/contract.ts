@@ -470,6 +470,7 @@ export function storageContract (t: Test, open: OpenFresh): void {
     await storage.releaseLease('cleanup', 'a', null)
     t.equal(await ask('c', NOW + 180, NOW + 170), true, 'an unfinished run is no run')
     await storage.releaseLease('cleanup', 'c', NOW + 180)
+    t.equal(await ask('a', NOW + 170), false, 'completed while this one waited for the lock')
     t.equal(await ask('a', NOW - DAY), true, 'a clock set back: what lies in the future does not count')
     t.equal(await ask('b', NOW - 2 * DAY), true)
   })
@@ -530,6 +531,16 @@ export function storageContract (t: Test, open: OpenFresh): void {
     const { files, writer, reader } = await storage.stats()
     t.ok(files.main.commits >= 1)
     t.ok(files.log.rows >= 2)
+    for (const { lanes, lockWaits, lockWaitMsBuckets, commits, rowsPerCommitBuckets, oldestReaderMs } of Object.values(files)) {
+      const nothing = { operations: 0, bytes: 0 }
+      t.same(lanes, { interactive: nothing, bulk: nothing, maintenance: nothing }, 'nothing waits')
+      t.equal(oldestReaderMs, 0)
+      for (const [buckets, all] of [[lockWaitMsBuckets, lockWaits], [rowsPerCommitBuckets, commits]] as const) {
+        const counts = buckets.map(([, count]) => count)
+        t.same(counts, [...counts].sort((a, b) => a - b), 'cumulative')
+        t.ok(counts.every(count => count <= all))
+      }
+    }
     t.same([writer.restarts, reader.restarts], [0, 0])
   })
 

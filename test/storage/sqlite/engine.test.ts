@@ -32,7 +32,7 @@ t.test('connection settings: read back on every connection of the process', asyn
     t.equal(pragmas['busy_timeout'], role === 'reader' ? 5000 : 0, 'SQLite\'s own, blocking wait is only where blocking does no harm')
     t.equal(busyWaitMs, { 'main-reader': 0, writer: 30_000, reader: 5000 }[role])
   }
-  t.equal(connections[1]!.pragmas['wal_autocheckpoint'], 1000)
+  t.equal(connections[1]!.pragmas['wal_autocheckpoint'], 0, 'copying back is not part of a COMMIT')
   t.same([connections[1]!.pragmas['secure_delete'], connections[2]!.pragmas['secure_delete']], [1, 2], 'deleted bytes are overwritten')
   await storage.check()
   t.equal((await storage.connections()).length, 7, 'the second reader as well, once it was needed')
@@ -129,7 +129,7 @@ t.test('opening is refused, and nothing is overwritten', async t => {
     await t.rejects(open(file), { code, message })
     t.ok(readFileSync(file).equals(before), `${code}: untouched`)
   }
-  const text = join(t.testdir(), 'text.db')
+  const text = tempFile(t, 'text.db')
   writeFileSync(text, 'this is not a database, '.repeat(100))
   await refused(text, 'DOORMAN_NOT_A_DATABASE', /text\.db is not a SQLite database/)
 
@@ -340,7 +340,8 @@ t.test('a pinned reader: writers go on, health names the cause, and all is well 
   t.ok((await storage.stats()).files.main.walBacklog > 100)
   reader.exec('COMMIT')
   await until(() => storage.health().status === 'ok')
-  t.match(log.lines.map(line => line.level), ['warn', 'info'])
+  await until(() => log.lines.length === 3)
+  t.match(log.lines, [{ level: 'warn', fields: { file: 'main', path: file } }, { message: /reader is gone/ }, { level: 'info', message: /WAL was cut/ }])
 })
 
 t.test('backup: a consistent copy while the service writes; nothing is overwritten', async t => {
@@ -389,4 +390,14 @@ t.test('retention: old rows are gone, the file shrinks', async t => {
   const after = (await storage.stats()).files.log
   t.ok(after.pageCount < before, `${before} pages, then ${after.pageCount}`)
   t.equal(after.freePages, 0)
+})
+
+t.test('a row that ends the transaction of its batch goes to the dead letters', async t => {
+  const file = tempFile(t)
+  const storage = await openSqliteStorage(t, file)
+  const other = new Database(file.replace(/\.db$/, '-log.db'))
+  t.teardown(() => other.close())
+  other.exec("CREATE TRIGGER rude BEFORE INSERT ON ip_log_rows WHEN NEW.method = 'RUDE' BEGIN SELECT RAISE(ROLLBACK, 'not here'); END")
+  t.same(await append(storage, [ipRow(), ipRow({ method: 'RUDE' }), ipRow()]), { deadLetters: 1, duplicates: 0 })
+  t.equal((await storage.listIpLogs({}, { limit: 10 })).items.length, 2)
 })

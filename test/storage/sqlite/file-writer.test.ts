@@ -4,7 +4,8 @@ import Database from 'better-sqlite3'
 import { performance } from 'node:perf_hooks'
 import { Connection } from '../../../storage/sqlite/connection.js'
 import { FileWriter, type WriteOperation } from '../../../storage/sqlite/file-writer.js'
-import type { WireReply } from '../../../storage/sqlite/protocol.js'
+import { LockWatch } from '../../../storage/sqlite/lock-watch.js'
+import type { LockNotice, WireReply } from '../../../storage/sqlite/protocol.js'
 import { doormanError } from '../../../errors.js'
 import { tempFile, until } from '../../helper.js'
 
@@ -18,14 +19,19 @@ function setUp (t: Test, busyTimeout = 5000) {
   connection.db.pragma('journal_mode = WAL')
   connection.db.exec('CREATE TABLE t (n INTEGER NOT NULL CHECK (n >= 0))')
   const groups: WireReply[][] = []
-  const state = { rollbacks: 0, commits: 0 }
+  const state = { rollbacks: 0, commits: 0, lost: false }
+  const notices: LockNotice[] = []
+  const lock = new LockWatch({ connection, notify: notice => { notices.push(notice) }, now: () => performance.now(), busyTimeout })
   const writer = new FileWriter({
     connection,
     busyTimeout,
     reply (replies) { if (replies.length > 0) groups.push(replies) },
     rolledBack () { state.rollbacks++ },
     committed () { state.commits++ },
+    assertSame () { if (state.lost) throw doormanError('DOORMAN_STORAGE_REPLACED', [path]) },
     deadLetters: () => 3,
+    lock,
+    wal: () => ({ walFrames: 6, walBacklog: 5, oldestReaderMs: 4, checkpointMsMax: 7 }),
     now: () => performance.now(),
     random: Math.random
   })
@@ -34,7 +40,7 @@ function setUp (t: Test, busyTimeout = 5000) {
   const replies = () => groups.flat()
   const rows = () => other.prepare('SELECT n FROM t ORDER BY rowid').pluck().all()
   const settled = (n: number) => until(() => replies().length === n, `${n} replies`)
-  return { writer, connection, other, groups, replies, rows, settled, state }
+  return { writer, connection, other, groups, replies, rows, settled, state, notices }
 }
 
 t.test('everything that waits goes into one transaction; lanes have their order', async t => {
@@ -44,13 +50,14 @@ t.test('everything that waits goes into one transaction; lanes have their order'
   for (let i = 0; i < 6; i++) writer.submit(10 + i, bulk, (50 + i) as never)
   for (let i = 0; i < 3; i++) writer.submit(20 + i, insert, i as never)
   t.equal(writer.waiting, 11)
+  t.same(writer.stats().lanes, { interactive: { operations: 3, bytes: 48 }, bulk: { operations: 6, bytes: 96 }, maintenance: { operations: 2, bytes: 32 } }, '16 bytes per number')
   await settled(11)
   t.same(rows(), [0, 1, 2, 50, 51, 52, 53, 54, 55, 100, 101])
   t.same(groups.map(group => group.length), [9, 1, 1], 'interactive and bulk, maintenance alone')
   t.equal(state.commits, 3)
   const stats = writer.stats()
-  t.match(stats, { commits: 3, rows: 3 + 60 + 2, lockWaits: 0, deadLetters: 3, freePages: 0 })
-  t.ok(stats.walFrames > 0)
+  t.match(stats, { commits: 3, rows: 3 + 60 + 2, lockWaits: 0, deadLetters: 3, freePages: 0, walFrames: 6, walBacklog: 5, oldestReaderMs: 4, checkpointMsMax: 7 })
+  t.match(stats.rowsPerCommitBuckets, [[1, 2], [2, 2], [5, 2], [10, 2], [20, 2], [50, 2], [100, 3]])
   t.ok(stats.pageCount > 0)
 })
 
@@ -86,6 +93,29 @@ t.test('a failing operation fails alone', async t => {
   t.equal(state.rollbacks, 1)
 })
 
+t.test('one that ends the transaction fails alone, too; the others run again, in their order', async t => {
+  const { writer, groups, rows, settled } = setUp(t)
+  const rude: WriteOperation = { lane: 'interactive', run: (c, n: number) => c.run('INSERT OR ROLLBACK INTO t (n) VALUES (?)', n) }
+  writer.submit(1, insert, 1 as never)
+  writer.submit(2, rude, -1 as never)
+  writer.submit(3, insert, 3 as never)
+  writer.submit(4, bulk, 4 as never)
+  await settled(4)
+  t.match(groups, [[{ id: 2, ok: false, error: { code: 'DOORMAN_CONSTRAINT' } }], [{ id: 1, ok: true }, { id: 3, ok: true }, { id: 4, ok: true }]])
+  t.same(rows(), [1, 3, 4])
+})
+
+t.test('one that knows better the next time runs again', async t => {
+  const { writer, groups, rows, settled } = setUp(t)
+  let value = -1
+  const learning: WriteOperation = { lane: 'bulk', run: c => c.run('INSERT OR ROLLBACK INTO t (n) VALUES (?)', value).changes, again: () => value++ < 0 }
+  writer.submit(1, insert, 1 as never)
+  writer.submit(2, learning, null as never)
+  await settled(2)
+  t.match(groups, [[{ id: 1, ok: true }, { id: 2, ok: true }]])
+  t.same(rows(), [1, 0])
+})
+
 t.test('a foreign lock is waited for without blocking the thread, and counted', async t => {
   const { writer, other, rows, replies, settled } = setUp(t)
   other.exec('BEGIN IMMEDIATE')
@@ -100,6 +130,9 @@ t.test('a foreign lock is waited for without blocking the thread, and counted', 
   const { lockWaits, lockWaitMsMax, lockWaitMsTotal, busy } = writer.stats()
   t.equal(lockWaits, 1)
   t.ok(lockWaitMsMax > 0 && lockWaitMsTotal >= lockWaitMsMax)
+  const buckets = writer.stats().lockWaitMsBuckets
+  t.same(buckets.map(([bound]) => bound), [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000])
+  for (const [bound, count] of buckets) t.equal(count, lockWaitMsMax <= bound ? 1 : 0)
   t.ok(busy['SQLITE_BUSY']! > 5)
 })
 
@@ -110,10 +143,14 @@ t.test('whoever waited too long is told, whoever came later goes on waiting', as
   writer.submit(2, bulk, 2 as never)
   await settled(2)
   t.match(replies(), [{ id: 1, ok: false, error: { code: 'DOORMAN_STORAGE_BUSY', statusCode: 503, message: /300 ms/ } }, { id: 2, ok: false }])
+  const { lockWaits, lockWaitMsTotal } = writer.stats()
+  t.equal(lockWaits, 2, 'each of them counts')
+  t.ok(lockWaitMsTotal >= 550, 'with all of its wait')
   writer.submit(3, insert, 3 as never)
   other.exec('COMMIT')
   await settled(3)
   t.same(rows(), [3], 'nothing half-done of the others')
+  t.ok(writer.stats().lockWaitMsTotal < lockWaitMsTotal + 250, 'who comes later has not waited for what they waited')
 })
 
 t.test('no space: the whole group fails and leaves nothing; with space again all is well', async t => {
@@ -185,4 +222,48 @@ t.test('what is abandoned is told so', async t => {
 t.test('many statements: the cache is bounded', async t => {
   const { connection } = setUp(t)
   t.equal(Array.from({ length: 600 }, (_, i) => connection.get<{ i: number }>(`SELECT ${i} AS i`)?.i).filter((n, i) => n === i).length, 600)
+})
+
+t.test('a commit into a file that is not ours any more is not acknowledged', async t => {
+  const { writer, replies, settled, state } = setUp(t)
+  state.lost = true
+  writer.submit(1, insert, 1 as never)
+  writer.submit(2, bulk, 2 as never)
+  await settled(2)
+  t.match(replies(), [{ id: 1, ok: false, error: { code: 'DOORMAN_STORAGE_REPLACED' } }, { id: 2, ok: false, error: { code: 'DOORMAN_STORAGE_REPLACED' } }])
+  t.equal(state.commits, 0)
+})
+
+t.test('a lock held for long is told once, and its end, whether or not anybody still waits for it', async t => {
+  const { writer, other, settled, replies, notices } = setUp(t, 60)
+  const alive = setInterval(() => {}, 1000)
+  t.teardown(() => clearInterval(alive))
+  other.exec('BEGIN IMMEDIATE')
+  writer.submit(1, insert, 1 as never)
+  await settled(1)
+  t.match(replies(), [{ id: 1, ok: false, error: { code: 'DOORMAN_STORAGE_BUSY' } }])
+  t.match(notices, [{ state: 'locked', file: 'main', path: String, waitedMs: Number }])
+  t.ok(notices[0]!.waitedMs >= 30)
+  writer.submit(2, insert, 2 as never)
+  await settled(2)
+  t.equal(notices.length, 1, 'once')
+  other.exec('ROLLBACK')
+  await until(() => notices.length === 2, 'the end of the lock, which nobody waits for')
+  t.match(notices[1], { state: 'unlocked' })
+
+  other.exec('BEGIN IMMEDIATE')
+  writer.submit(3, insert, 3 as never)
+  await settled(3)
+  writer.submit(4, { ...insert, wait: () => 5000 }, 4 as never)
+  other.exec('ROLLBACK')
+  await settled(4)
+  t.match(replies()[3], { id: 4, ok: true })
+  t.same(notices.slice(2).map(({ state }) => state), ['locked', 'unlocked'])
+
+  other.exec('BEGIN IMMEDIATE')
+  writer.submit(5, insert, 5 as never)
+  await settled(5)
+  await new Promise(resolve => setTimeout(resolve, 1100))
+  writer.abandon(doormanError('DOORMAN_STORAGE_CLOSED'))
+  other.exec('ROLLBACK')
 })

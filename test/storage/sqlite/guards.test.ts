@@ -2,8 +2,7 @@
 import t from 'tap'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { assertFileSystem, assertOneLibrary, assertSqliteVersion, assertWritableDirectory, loadedObjects, prepareLocation, sqliteLibraries } from '../../../storage/sqlite/guards.js'
-import { sqliteVersion } from '../../../storage/sqlite/engine.js'
+import { assertFileSystem, assertOneLibrary, assertSqliteVersion, assertWritableDirectory, loadedObjects, prepareLocation, sqliteLibraries, sqliteVersion } from '../../../storage/sqlite/guards.js'
 
 t.test('SQLite before 3.51.3 is refused', async t => {
   for (const good of ['3.51.3', '3.51.10', '3.53.2', '4.0.0']) assertSqliteVersion(good)

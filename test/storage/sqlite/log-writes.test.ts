@@ -1,4 +1,4 @@
-/** Appending when there is no space: nothing of the batch stays, and it can be sent again. */
+/** Appending when there is no space (nothing of the batch stays, and it can be sent again), and rows that end the transaction they are in. */
 import t, { type Test } from 'tap'
 import { LogAppender } from '../../../storage/sqlite/log-writes.js'
 import { openFile } from '../../../storage/sqlite/open-file.js'
@@ -28,3 +28,48 @@ for (const [how, rows] of [['at once', big], ['row by row, beside a bad row', [i
     t.same(connection.get('SELECT count(*) AS n FROM ip_logs WHERE path IS NOT NULL'), { n: 500 })
   })
 }
+
+t.test('a row that ends the transaction is found, set aside, and the others are stored', async t => {
+  const { connection, appender } = await setUp(t)
+  connection.db.exec(`
+    CREATE TRIGGER rude BEFORE INSERT ON ip_log_rows WHEN NEW.method IN ('RUDE', 'ROUGH') BEGIN SELECT RAISE(ROLLBACK, 'not here'); END;
+    CREATE TRIGGER polite BEFORE INSERT ON ip_log_rows WHEN NEW.method = 'POLITE' BEGIN SELECT RAISE(ABORT, 'please not'); END`)
+  const rows = ['GET', 'POLITE', 'RUDE', 'GET', 'ROUGH', 'GET'].map(method => ipRow({ method }))
+  const batch = { source: 's', seq: 1, at: NOW, rows }
+  const attempt = () => {
+    connection.db.exec('BEGIN IMMEDIATE')
+    try {
+      const result = appender.append(batch)
+      connection.db.exec('COMMIT')
+      return result
+    } catch {
+      return connection.db.inTransaction ? 'still open' : appender.again()
+    }
+  }
+  const results = [attempt(), attempt(), attempt()]
+  t.same(results, [true, true, { deadLetters: 3, duplicates: 0 }])
+  t.equal(appender.again(), false, 'nothing was learned since')
+  t.equal(appender.deadLetters, 3)
+  t.same(connection.all('SELECT method FROM ip_logs ORDER BY id'), [{ method: 'GET' }, { method: 'GET' }, { method: 'GET' }])
+  t.same(connection.all('SELECT reason, content ->> \'method\' AS method FROM dead_letters ORDER BY id'), [
+    { reason: 'SQLITE_CONSTRAINT_TRIGGER: please not', method: 'POLITE' },
+    { reason: 'SQLITE_CONSTRAINT_TRIGGER: not here', method: 'RUDE' },
+    { reason: 'SQLITE_CONSTRAINT_TRIGGER: not here', method: 'ROUGH' }
+  ])
+})
+
+t.test('a batch that begins with such a row', async t => {
+  const { connection, appender } = await setUp(t)
+  connection.db.exec('CREATE TRIGGER rude BEFORE INSERT ON ip_log_rows WHEN NEW.method = \'RUDE\' BEGIN SELECT RAISE(ROLLBACK, \'not here\'); END')
+  const batch = { source: 's', seq: 1, at: NOW, rows: [ipRow({ method: 'RUDE' }), ipRow()] }
+  const ends = () => {
+    connection.db.exec('BEGIN IMMEDIATE')
+    t.throws(() => appender.append(batch), { code: 'SQLITE_CONSTRAINT_TRIGGER' })
+    return [connection.db.inTransaction, appender.again()]
+  }
+  t.same(ends(), [false, true], 'at once: some row does it')
+  t.same(ends(), [false, true], 'row by row: this one')
+  connection.db.exec('BEGIN IMMEDIATE')
+  t.same(appender.append(batch), { deadLetters: 1, duplicates: 0 })
+  connection.db.exec('COMMIT')
+})

@@ -1,5 +1,6 @@
 /** Opening one file: what can be wrong with it, and migrations. */
 import t from 'tap'
+import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { Connection } from '../../../storage/sqlite/connection.js'
 import { appliedMigrations, migrate, needsMigration, type Migration } from '../../../storage/sqlite/migrate.js'
@@ -48,6 +49,37 @@ t.test('a step that fails leaves nothing of the others', async t => {
   const connection = new Connection({ path: file, role: 'writer', file: 'main' })
   t.same(connection.all('SELECT name FROM sqlite_schema'), [])
   connection.close()
+})
+
+/** Files as a process leaves them that was killed: with what it wrote last in the WAL. */
+function leavingWal (connection: Connection): () => Buffer[] {
+  const paths = [connection.path, `${connection.path}-wal`]
+  const bytes = paths.map(path => readFileSync(path))
+  connection.close()
+  for (const [i, path] of paths.entries()) writeFileSync(path, bytes[i]!)
+  return () => paths.map(path => readFileSync(path))
+}
+
+t.test('what is refused is not changed by copying its WAL back', async t => {
+  const file = tempFile(t)
+  const steps: Migration[] = ['one', 'two', 'three', 'four'].map(name => ({ name, sql: `CREATE TABLE ${name} (x)` }))
+  const first = await open(file, steps)
+  first.close()
+  const killed = await open(file, steps)
+  killed.run('INSERT INTO one VALUES (1)')
+  const content = leavingWal(killed)
+  const before = content()
+  await t.rejects(open(file, steps.slice(0, 3)), { code: 'DOORMAN_SCHEMA_NEWER' })
+  t.same(content(), before)
+  truncateSync(file, 4096 * 3)
+  const cut = content()
+  await t.rejects(open(file, steps), { code: 'DOORMAN_STORAGE_CORRUPT', message: new RegExp(`SQLITE_CORRUPT, ${file}.*restore a backup`) })
+  t.same(content(), cut)
+  writeFileSync(file, before[0]!)
+  const sound = await open(file, [...steps, { name: 'five', sql: 'CREATE TABLE five (x)' }])
+  t.same(sound.all('SELECT x FROM one'), [{ x: 1 }])
+  t.equal(appliedMigrations(sound).length, 5)
+  sound.close()
 })
 
 t.test('the memory of texts is bounded and marks days', async t => {

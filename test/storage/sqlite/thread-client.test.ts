@@ -9,7 +9,7 @@ const script = new URL('./fixtures/thread.js', import.meta.url)
 
 function client (t: Test, options: Partial<ThreadClientOptions> = {}, main = 'main') {
   const log = recordingLogger()
-  const client = new ThreadClient({ name: 'writer', script, settings: { location: { main, log: 'log' }, busyTimeout: 100 }, maxPending: 10, log, ...options })
+  const client = new ThreadClient({ name: 'writer', script, settings: { location: { main, log: 'log' }, busyTimeout: 100, identities: { main: undefined, log: undefined } }, maxPending: 10, log, ...options })
   t.teardown(() => client.close(100))
   return Object.assign(client, { log })
 }
@@ -61,7 +61,7 @@ t.test('a thread that dies while opening for the first time is not started again
   await t.rejects(thread.ready, { code: 'DOORMAN_WRITER_DIED', message: /exit code 4/ })
   await t.rejects(thread.run('echo', 1), { code: 'DOORMAN_WRITER_DIED' })
   t.equal(thread.restarts, 0)
-  t.same(failedThreads({ writer: thread, reader: { failed: undefined } }), ['the writer thread has failed'])
+  t.same(failedThreads({ writer: thread, reader: { failed: undefined } }), ['the writer thread has failed (DOORMAN_WRITER_DIED)'])
 })
 
 for (const [how, name] of [['throws', 'throw'], ['exits', 'exit']] as const) {
@@ -77,15 +77,43 @@ for (const [how, name] of [['throws', 'throw'], ['exits', 'exit']] as const) {
 }
 
 t.test('a thread that keeps dying is given up, loudly', async t => {
-  const thread = client(t)
+  const givenUp: unknown[] = []
+  const thread = client(t, { onGivenUp: error => givenUp.push(error) })
   for (let i = 0; i < 5; i++) await t.rejects(thread.run('exit', null), { code: 'DOORMAN_WRITER_DIED' })
   await t.rejects(thread.run('echo', 1), { code: 'DOORMAN_WRITER_DIED' })
   t.match(thread.failed, { code: 'DOORMAN_WRITER_DIED' })
-  t.match(thread.log.lines.at(-1), { level: 'fatal', fields: { deaths: 5 } })
+  t.match(thread.log.lines.at(-1), { level: 'fatal', fields: { deaths: 5 }, message: 'the writer thread keeps dying: given up' })
+  t.match(givenUp, [{ code: 'DOORMAN_WRITER_DIED' }])
+  t.equal(givenUp.length, 1)
+})
+
+t.test('a thread that says itself that nothing can be done is not started again', async t => {
+  const givenUp: unknown[] = []
+  const errors: unknown[] = []
+  const thread = client(t, { onGivenUp: error => givenUp.push(error), onError: error => errors.push(error) })
+  await t.rejects(thread.run('fail', null), { code: 'DOORMAN_SQL_INVALID' })
+  t.match(errors, [{ code: 'DOORMAN_SQL_INVALID' }], 'every error of a request is told')
+  await t.rejects(thread.run('give up', null), { code: 'DOORMAN_STORAGE_REPLACED' })
+  t.match(givenUp, [{ code: 'DOORMAN_STORAGE_REPLACED' }])
+  t.match(thread.log.lines, [{ level: 'fatal', fields: { err: { code: 'DOORMAN_STORAGE_REPLACED' } } }])
+  t.equal(await thread.close(1000), 0, 'it has ended')
+  t.equal(thread.restarts, 0)
+})
+
+t.test('one that meets another file when it is started again is given up at once', async t => {
+  const settings = { location: { main: 'main', log: 'log' }, busyTimeout: 100, identities: { main: undefined, log: undefined } }
+  const givenUp: unknown[] = []
+  const thread = client(t, { settings, onGivenUp: error => givenUp.push(error) })
+  await thread.ready
+  settings.location.main = 'replaced'
+  await t.rejects(thread.run('exit', null), { code: 'DOORMAN_WRITER_DIED' })
+  await t.rejects(thread.run('echo', 1), { code: 'DOORMAN_STORAGE_REPLACED' })
+  t.match(givenUp, [{ code: 'DOORMAN_STORAGE_REPLACED' }])
+  t.equal(thread.restarts, 1)
 })
 
 t.test('a new thread that cannot open is tried again; what waits for it settles either way', async t => {
-  const settings = { location: { main: 'main', log: 'log' }, busyTimeout: 100 }
+  const settings = { location: { main: 'main', log: 'log' }, busyTimeout: 100, identities: { main: undefined, log: undefined } }
   const thread = client(t, { settings })
   await thread.ready
   settings.location.main = 'refuse'
