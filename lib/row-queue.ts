@@ -5,8 +5,8 @@
  * How it works:
  * - Rows are collected straight into batches (a linked list of arrays of at most `batchSize`), so that pushing is one
  *   array push and sending copies nothing. Batches leave in order, one at a time.
- * - Group commit: while a batch is in flight the next ones fill up; when the store is free the oldest goes at once.
- *   Only a row that finds the store free waits `linger` for company.
+ * - A row waits `linger` for company, counted from the first row that waits, whatever is under way meanwhile; a full batch, or a row
+ *   that somebody waits for, does not. Few full batches cost the event loop and the store much less than many small ones.
  * - A batch that failed keeps its rows and its number until it succeeds: the store recognises a repetition by it.
  * - Places (`reserve`) are taken before the work whose outcome is the row, so that a row at hand always has room.
  *   A freed place goes to the longest waiter first; while anybody waits, nobody else finds a place.
@@ -41,8 +41,10 @@ export function createRowQueue<Row> (options: RowQueueOptions<Row>): RowQueue<Ro
   const totals = { pushed: 0, committed: 0, batches: 0 }
   const dropped: Partial<Record<DropReason, number>> = {}
 
-  // At most one of these three is true: a row waits for company, a turn's end, or the sender is at work.
+  // The waiting rows wait for company still, or have done so. Never both.
   let lingering = false
+  let due = false
+  // The sender starts at the end of this turn, or is at work. Never both.
   let starting = false
   let draining = false
   let lingerTimer: NodeJS.Timeout | undefined
@@ -126,14 +128,13 @@ export function createRowQueue<Row> (options: RowQueueOptions<Row>): RowQueue<Ro
 
   // ------------------------------------------------------------ sending
 
-  /** Sees to it that waiting rows leave: at the end of this turn, or after the linger. A sender at work takes them anyway. */
+  /** Sees to it that waiting rows leave: as soon as the sender is free, or after the linger. */
   function schedule (now: boolean) {
-    if (draining || starting) return
+    if (due) return
     if (now) {
-      // Not at once: requests that end in the same turn of the event loop share a batch.
       lingering = false
-      starting = true
-      setImmediate(drain)
+      due = true
+      start()
     } else if (!lingering) {
       lingering = true
       if (lingerTimer === undefined) lingerTimer = setTimeout(afterLinger, linger).unref()
@@ -143,16 +144,27 @@ export function createRowQueue<Row> (options: RowQueueOptions<Row>): RowQueue<Ro
 
   /** Does nothing where the rows have left already, in the company of one that could not wait. */
   function afterLinger () {
-    if (lingering) drain()
+    if (!lingering) return
+    lingering = false
+    due = true
+    start()
+  }
+
+  /** Not at once: requests that end in the same turn of the event loop share a batch. */
+  function start () {
+    if (draining || starting) return
+    starting = true
+    setImmediate(drain)
   }
 
   async function drain () {
-    lingering = starting = false
+    starting = false
     draining = true
-    while (queued > 0) {
+    while (queued > 0 && due) {
       const batch = inFlight = head
       head = batch.next ?? (tail = newBatch())
       queued -= batch.rows.length
+      due = queued > 0
       const number = ++seq
       await retrier.run(() => commit(batch.rows, number), tellWaiters)
       if (closed) return // given up: the rows are accounted for, whatever became of them

@@ -44,7 +44,7 @@ export function createValidator (context: SessionContext): Validator {
   function lookUp<T> (token: string, now: number, judge: (found: SessionLookup | null, now: number) => MaybePromise<T>): MaybePromise<T> {
     let found: MaybePromise<SessionLookup | null>
     try {
-      found = storage.findSession(hashToken(token), now)
+      found = storage.findSession(hashToken(token), now, now - options.idleTimeout)
     } catch (error) {
       return unavailable(error)
     }

@@ -55,7 +55,7 @@ export function createStoreSessions ({ storage, clock, random, options, userId, 
   const hashSid = (sid: string) => hashToken(`sid:${sid}`)
 
   function find (sid: string, now: number): MaybePromise<SessionLookup | null> {
-    return typeof sid === 'string' && sid.length <= MAX_SID ? storage.findSession(hashSid(sid), now) : null
+    return typeof sid === 'string' && sid.length <= MAX_SID ? storage.findSession(hashSid(sid), now, now - idleTimeout) : null
   }
 
   function read (found: SessionLookup | null, now: number): StoreSession | null {

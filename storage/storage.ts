@@ -292,7 +292,12 @@ export interface CloseReport {
 export interface Storage {
   readonly facts: StorageFacts
 
-  findSession (tokenHash: Uint8Array, now: number): MaybePromise<SessionLookup | null>
+  /**
+   * What a token leads to. An engine may answer from memory what was true at most a millisecond ago (an embedded one), except that the last
+   * use in it may be a second old. A session that was last used at or before `idleBefore` is always read (so every one, unless it is given),
+   * and so is whatever is not live.
+   */
+  findSession (tokenHash: Buffer, now: number, idleBefore?: number): MaybePromise<SessionLookup | null>
   /** A live session by its public id. */
   getSession (id: string): Promise<SessionRecord | null>
   /** Rejects with DOORMAN_CONSTRAINT when there is such a token or id already, or the token has ended. */

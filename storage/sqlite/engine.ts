@@ -18,12 +18,14 @@ import type { Connection } from './connection.js'
 import { assertWritableDirectory } from './guards.js'
 import { assertAllowed } from './host-statements.js'
 import type { Location } from './location.js'
+import { packRows, type PackedBatch } from './log-wire.js'
 import { changeCounter, findSession, readHereOrThere } from './point-reads.js'
 import type { WriterFileStats } from './protocol.js'
 import type { ActivityFilter } from './queries.js'
 import { sweepFile, type LogErasure } from './retention-writes.js'
 import { openParts, type Parts } from './parts.js'
 import { failedThreads, type ThreadClient } from './thread-client.js'
+import { SessionCache } from './session-cache.js'
 import { operationName } from './write-operations.js'
 
 /** Rows per step when a user is erased. */
@@ -48,6 +50,7 @@ class SqliteStorage implements Storage {
   #reader: ThreadClient
   /** A second reader for what reads whole files (backup, check, counts): lists must not wait behind it. */
   #inspector: ThreadClient | undefined
+  #sessions: SessionCache
   #log: StorageLogger
   /** The WAL still holds what was erased, because a reader needed it. */
   #cutPending = false
@@ -57,6 +60,11 @@ class SqliteStorage implements Storage {
     this.#location = location
     this.#parts = parts
     this.#local = parts.local
+    this.#sessions = new SessionCache({
+      read: (tokenHash, now) => findSession(this.#local, tokenHash, now),
+      counter: () => changeCounter(this.#local, 'sessions'),
+      monotonic: () => performance.now()
+    })
     this.#writer = parts.writer
     this.#reader = parts.reader
     this.#log = log
@@ -64,8 +72,8 @@ class SqliteStorage implements Storage {
 
   // -------------------------------------------------------------- sessions
 
-  findSession (tokenHash: Uint8Array, now: number): MaybePromise<SessionLookup | null> {
-    return this.#pointRead(() => findSession(this.#local, tokenHash, now), 'findSession', { tokenHash, now })
+  findSession (tokenHash: Buffer, now: number, idleBefore = Infinity): MaybePromise<SessionLookup | null> {
+    return this.#pointRead(() => this.#sessions.find(tokenHash, now, idleBefore), 'findSession', { tokenHash, now })
   }
 
   changeCounter (name: 'blocks' | 'sessions'): MaybePromise<number> {
@@ -82,17 +90,26 @@ class SqliteStorage implements Storage {
     }
   }
 
+  /** A change of the main file. Whatever became of it, the next check of a session looks whether sessions have changed. */
+  #change<T> (name: string, params: unknown, uncounted = false): Promise<T> {
+    return this.#writer.run<T>(name, params, uncounted).finally(() => { this.#sessions.recheck() })
+  }
+
   getSession (id: string): Promise<SessionRecord | null> { return this.#reader.run('getSession', { id }) }
-  createSession (params: SessionCreateParams): Promise<SessionCreateResult> { return this.#writer.run('createSession', params) }
-  rotateSession (params: SessionRotateParams): Promise<boolean> { return this.#writer.run('rotateSession', params) }
-  updateSessionData (id: string, data: string): Promise<boolean> { return this.#writer.run('updateSessionData', { id, data }) }
-  touchSessions (touches: SessionTouch[]): Promise<void> { return this.#writer.run('touchSessions', touches, true) }
-  endSessions (selection: SessionSelection, reason: EndReason, now: number): Promise<EndedSession[]> { return this.#writer.run('endSessions', { selection, reason, now }) }
+  createSession (params: SessionCreateParams): Promise<SessionCreateResult> { return this.#change('createSession', params) }
+  rotateSession (params: SessionRotateParams): Promise<boolean> { return this.#change('rotateSession', params) }
+  updateSessionData (id: string, data: string): Promise<boolean> { return this.#change('updateSessionData', { id, data }) }
+  async touchSessions (touches: SessionTouch[]): Promise<void> {
+    await this.#change('touchSessions', touches, true)
+    for (const { sessionId } of touches) this.#sessions.forget(sessionId)
+  }
+
+  endSessions (selection: SessionSelection, reason: EndReason, now: number): Promise<EndedSession[]> { return this.#change('endSessions', { selection, reason, now }) }
   listSessions (params: SessionListParams): Promise<Page<SessionRecord>> { return this.#reader.run('listSessions', params) }
 
   // -------------------------------------------------------------- the log
 
-  appendLog (batch: LogBatch): Promise<LogAppendResult> { return this.#writer.run('appendLog', batch, true) }
+  appendLog (batch: LogBatch): Promise<LogAppendResult> { return this.#writer.run('appendLog', { ...batch, rows: packRows(batch.rows) } satisfies PackedBatch, true) }
   listIpLogs (filter: IpLogFilter, page: PageParams): Promise<Page<StoredIpLog>> { return this.#reader.run('listIpLogs', { filter, page }) }
   topIpLogs (by: TopBy, filter: IpLogFilter, limit: number): Promise<TopEntry[]> { return this.#reader.run('topIpLogs', { by, filter, limit }) }
   seriesIpLogs (filter: IpLogFilter, bucketMs: number, limit: number): Promise<SeriesPoint[]> { return this.#reader.run('seriesIpLogs', { filter, bucketMs, limit }) }
@@ -104,7 +121,7 @@ class SqliteStorage implements Storage {
   async addBlock (block: BlockRecord): Promise<void> { await this.#writer.run('addBlock', block) }
   removeBlock (id: string): Promise<boolean> { return this.#writer.run('removeBlock', { id }) }
 
-  sweep (params: SweepParams): Promise<number> { return this.#writer.run(operationName('sweep', sweepFile(params.target)), params, true) }
+  sweep (params: SweepParams): Promise<number> { return this.#change(operationName('sweep', sweepFile(params.target)), params, true) }
   countSweepable (cutoffs: Record<SweepTarget, number>): Promise<Record<SweepTarget, number>> { return this.#inspect('countSweepable', cutoffs) }
   async maintain (params: MaintainParams): Promise<MaintainResult> {
     const [main, log] = await this.#onBothFiles<MaintainResult>('maintain', params)
@@ -130,7 +147,7 @@ class SqliteStorage implements Storage {
   }
 
   async eraseUser (userId: string): Promise<UserErased> {
-    const erased: UserErased = { ...await this.#writer.run<Pick<UserErased, 'sessions' | 'endedSessions'>>('eraseSessions', { userId }), activity: 0, ipLogs: 0, deadLetters: 0 }
+    const erased: UserErased = { ...await this.#change<Pick<UserErased, 'sessions' | 'endedSessions'>>('eraseSessions', { userId }), activity: 0, ipLogs: 0, deadLetters: 0 }
     for (;;) {
       const step = await this.#writer.run<LogErasure>('eraseLog', { userId, limit: ERASE_STEP })
       if (step.activity + step.ipLogs + step.deadLetters === 0) break
@@ -162,7 +179,7 @@ class SqliteStorage implements Storage {
 
   async batch (statements: readonly SqlStatement[]): Promise<SqlResult[]> {
     assertAllowed(statements)
-    return this.#writer.run('batch', { statements })
+    return this.#change('batch', { statements })
   }
 
   async get (statement: SqlStatement): Promise<SqlRow | undefined> {

@@ -23,7 +23,7 @@ export function findSession (connection: Connection, tokenHash: Uint8Array, now:
 }
 
 export function changeCounter (connection: Connection, name: string): number {
-  return connection.get<{ value: number }>('SELECT value FROM doorman_counters WHERE name = ?', name)?.value ?? 0
+  return connection.get<{ value: number }>('SELECT value FROM doorman_counters WHERE name = ?', name)!.value
 }
 
 /** A lock on reading exists only while another process recovers the WAL: the reader thread waits for that, the event loop does not. */

@@ -3,7 +3,6 @@ import type { EndReason } from '../../lib/vocabulary.js'
 import type { BlockRecord, CleanupRun, LeaseParams, MaintainParams, MaintainResult, SweepParams, SweepTarget } from '../storage.js'
 import type { Binding, Connection, FileName } from './connection.js'
 import { IDS_PER_MS } from './schema-log.js'
-import { bumpCounter } from './session-writes.js'
 import { dayOf, findText } from './text-dictionary.js'
 
 /** Which rows a target means: table, condition on `?` = the target's own form of `before`, and that form. */
@@ -48,7 +47,6 @@ export function sweep (connection: Connection, { target, before, limit, now }: S
   for (const { table, where, value } of PLANS[target]) {
     if (removed < limit) removed += connection.run(`DELETE FROM ${table} WHERE ${where} LIMIT ?`, value(before), limit - removed).changes
   }
-  if (target === 'blocks' && removed > 0) bumpCounter(connection, 'blocks')
   return removed
 }
 
@@ -94,21 +92,17 @@ export function addCleanupRun (connection: Connection, run: CleanupRun): null {
 
 export function addBlock (connection: Connection, block: BlockRecord): null {
   connection.run('INSERT INTO ip_blocks (id, cidr, until, reason, created_at) VALUES (?, ?, ?, ?, ?)', block.id, block.cidr, block.until, block.reason, block.createdAt)
-  bumpCounter(connection, 'blocks')
   return null
 }
 
 export function removeBlock (connection: Connection, { id }: { id: string }): boolean {
-  const found = connection.run('DELETE FROM ip_blocks WHERE id = ?', id).changes === 1
-  if (found) bumpCounter(connection, 'blocks')
-  return found
+  return connection.run('DELETE FROM ip_blocks WHERE id = ?', id).changes === 1
 }
 
 /** Removes all sessions and tombstones of a user. The freed bytes are overwritten (secure_delete is on for the erasing connection). */
 export function eraseSessions (connection: Connection, { userId }: { userId: string }): { sessions: number, endedSessions: number } {
   const sessions = connection.run('DELETE FROM sessions WHERE user_id = ?', userId).changes
   const endedSessions = connection.run('DELETE FROM session_tombstones WHERE user_id = ?', userId).changes
-  if (sessions > 0) bumpCounter(connection, 'sessions')
   return { sessions, endedSessions }
 }
 

@@ -77,4 +77,28 @@ CREATE TABLE doorman_counters (
   value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 `
+}, {
+  name: 'changes of sessions and blocks are counted',
+  // By triggers, so that none goes uncounted, not even one made by hand: processes remember sessions until the number changes (see
+  // session-cache.ts), and blocks. A mere use of a session is no change.
+  sql: `
+INSERT OR IGNORE INTO doorman_counters (name, value) VALUES ('sessions', 0), ('blocks', 0);
+CREATE TRIGGER sessions_removed AFTER DELETE ON sessions BEGIN
+  UPDATE doorman_counters SET value = value + 1 WHERE name = 'sessions';
+END;
+CREATE TRIGGER sessions_changed AFTER UPDATE OF token_hash, id, user_id, authenticated_at, rotated_at, expires_at, flagged, data ON sessions
+WHEN old.token_hash IS NOT new.token_hash OR old.id IS NOT new.id OR old.user_id IS NOT new.user_id OR old.authenticated_at IS NOT new.authenticated_at
+  OR old.rotated_at IS NOT new.rotated_at OR old.expires_at IS NOT new.expires_at OR old.flagged IS NOT new.flagged OR old.data IS NOT new.data BEGIN
+  UPDATE doorman_counters SET value = value + 1 WHERE name = 'sessions';
+END;
+CREATE TRIGGER blocks_added AFTER INSERT ON ip_blocks BEGIN
+  UPDATE doorman_counters SET value = value + 1 WHERE name = 'blocks';
+END;
+CREATE TRIGGER blocks_changed AFTER UPDATE ON ip_blocks BEGIN
+  UPDATE doorman_counters SET value = value + 1 WHERE name = 'blocks';
+END;
+CREATE TRIGGER blocks_removed AFTER DELETE ON ip_blocks BEGIN
+  UPDATE doorman_counters SET value = value + 1 WHERE name = 'blocks';
+END;
+`
 }]

@@ -5,16 +5,11 @@ import type { EndedSession, SessionCreateParams, SessionCreateResult, SessionRot
 import type { Binding, Connection } from './connection.js'
 import { SESSION_COLUMNS, sessionValues } from './session-rows.js'
 
-/** Tells every process that sessions it may have in mind have changed. */
-export function bumpCounter (connection: Connection, name: 'sessions' | 'blocks'): void {
-  connection.run('INSERT INTO doorman_counters (name, value) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1', name)
-}
-
 /** The limit is exact under parallel logins, because counting, evicting and inserting share one write transaction. */
 export function createSession (connection: Connection, { tokenHash, session, limit, now, idleBefore, replaces }: SessionCreateParams): SessionCreateResult {
   // Nothing brings an ended token back: a caller that brings tokens of its own may not know yet that this one has ended.
   if (connection.get('SELECT 1 FROM session_tombstones WHERE token_hash = ?', tokenHash) !== undefined) throw doormanError('DOORMAN_CONSTRAINT', ['the token has ended'])
-  if (replaces !== undefined && connection.run('DELETE FROM sessions WHERE id = ?', replaces).changes > 0) bumpCounter(connection, 'sessions')
+  if (replaces !== undefined) connection.run('DELETE FROM sessions WHERE id = ?', replaces)
   let evicted: EndedSession[] = []
   if (limit !== null) {
     const live = connection.get<{ n: number }>('SELECT count(*) AS n FROM sessions WHERE user_id = ? AND last_active_at > ? AND expires_at > ?', session.userId, idleBefore, now)!.n
@@ -39,14 +34,11 @@ export function rotateSession (connection: Connection, { sessionId, fromHash, to
   // A rotation without grace (a new login) ends that of earlier ones: no token from before may outlive it.
   if (graceUntil <= now) connection.run('UPDATE session_tombstones SET grace_until = ? WHERE user_id = ? AND session_id = ? AND grace_until > ?', now, row.user_id, sessionId, now)
   connection.run('INSERT INTO session_tombstones (token_hash, session_id, user_id, reason, ended_at, grace_until) VALUES (?, ?, ?, \'rotated\', ?, ?)', fromHash, sessionId, row.user_id, now, graceUntil)
-  bumpCounter(connection, 'sessions')
   return true
 }
 
 export function updateSessionData (connection: Connection, { id, data }: { id: string, data: string }): boolean {
-  const found = connection.run('UPDATE sessions SET data = ? WHERE id = ?', data, id).changes === 1
-  if (found) bumpCounter(connection, 'sessions')
-  return found
+  return connection.run('UPDATE sessions SET data = ? WHERE id = ?', data, id).changes === 1
 }
 
 export function touchSessions (connection: Connection, touches: SessionTouch[]): null {
@@ -57,7 +49,6 @@ export function touchSessions (connection: Connection, touches: SessionTouch[]):
     flagged = flagged | @flagged
     WHERE id = @sessionId`
   for (const touch of touches) connection.runNamed(sql, { ...touch, flagged: touch.flagged ? 1 : 0 })
-  if (touches.some(touch => touch.flagged)) bumpCounter(connection, 'sessions')
   return null
 }
 
@@ -75,6 +66,5 @@ function end (connection: Connection, where: string, values: Binding[], reason: 
   connection.run(`INSERT OR REPLACE INTO session_tombstones (token_hash, session_id, user_id, reason, ended_at)
     SELECT token_hash, id, user_id, ?, ? FROM sessions WHERE ${where}`, reason, now, ...values)
   const ended = connection.all<{ id: string, user_id: string }>(`DELETE FROM sessions WHERE ${where} RETURNING id, user_id`, ...values)
-  if (ended.length > 0) bumpCounter(connection, 'sessions')
   return ended.map(row => ({ id: row.id, userId: row.user_id, reason }))
 }

@@ -1,9 +1,10 @@
 /** Every change the writer thread can be asked for: its file, its lane, its function. The names are the wire protocol. */
-import type { LogBatch, SessionRotateParams, SessionTouch, SweepParams } from '../storage.js'
+import type { SessionRotateParams, SessionTouch, SweepParams } from '../storage.js'
 import { cutWal } from './checkpoint.js'
 import type { Connection, FileName } from './connection.js'
 import type { WriteOperation } from './file-writer.js'
 import { runBatch } from './host-statements.js'
+import { countRows, unpackRows, type PackedBatch } from './log-wire.js'
 import type { LogAppender } from './log-writes.js'
 import { acquireLease, addBlock, addCleanupRun, eraseLog, eraseSessions, maintain, releaseLease, removeBlock, sweep } from './retention-writes.js'
 import { createSession, endSessions, rotateSession, touchSessions, updateSessionData } from './session-writes.js'
@@ -52,7 +53,12 @@ export function mainOperations (): OperationTable {
 
 export function logOperations (appender: LogAppender): OperationTable {
   return {
-    appendLog: { lane: 'bulk', run: (_connection, batch: LogBatch) => appender.append(batch), rows: (batch: LogBatch) => batch.rows.length, again: () => appender.again() },
+    appendLog: {
+      lane: 'bulk',
+      run: (_connection, { rows, ...batch }: PackedBatch) => appender.append({ ...batch, rows: unpackRows(rows) }),
+      rows: ({ rows }: PackedBatch) => countRows(rows),
+      again: () => appender.again()
+    },
     sweepLog: maintenance((connection: Connection, params: SweepParams) => sweep(connection, params)),
     maintainLog: maintenance(maintain),
     eraseLog: erasing(eraseLog),

@@ -98,10 +98,10 @@ export const mutations: readonly Mutation[] = [
   },
   {
     scenario: 3,
-    file: 'storage/sqlite/engine.js',
-    from: "return this.#pointRead(() => findSession(this.#local, tokenHash, now), 'findSession', { tokenHash, now });",
-    to: 'const key = tokenHash.join(); this.seen ??= new Map(); if (!this.seen.has(key)) this.seen.set(key, findSession(this.#local, tokenHash, now)); return this.seen.get(key);',
-    why: 'checks are answered from a cache in the process',
+    file: 'storage/sqlite/session-cache.js',
+    from: 'entry.counter === this.#counter && ',
+    to: '',
+    why: 'sessions that were looked up lately are taken for live without a look at the counter of changes',
     breaks: '3 processes: ended sessions that another process accepted after the reply'
   },
   {
@@ -139,7 +139,7 @@ export const mutations: readonly Mutation[] = [
   {
     scenario: 5,
     file: 'lib/row-queue.js',
-    from: 'while (queued > 0) {',
+    from: 'while (queued > 0 && due) {',
     to: 'while (queued > 0 && closing === null) {',
     why: 'closing sends nothing more after the batch under way',
     breaks: 'lock for 1 s: queued rows not stored'

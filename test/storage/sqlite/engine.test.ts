@@ -139,7 +139,7 @@ t.test('opening is refused, and nothing is overwritten', async t => {
   const db = new Database(newer)
   db.exec('INSERT INTO doorman_schema (version, name, applied_at) VALUES (99, \'future\', 0)')
   db.close()
-  await refused(newer, 'DOORMAN_SCHEMA_NEWER', /version 2.*up to 1/)
+  await refused(newer, 'DOORMAN_SCHEMA_NEWER', /version 3.*up to 2/)
 
   const foreign = join(dirname(text), 'foreign.db')
   const host = new Database(foreign)
