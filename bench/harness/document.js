@@ -1,0 +1,59 @@
+/** Writes the measured part of docs/benchmarks.md, between its marks, from the published figures. The text around it is written by hand. */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { measures } from '../measures/list.js'
+import { candidates } from '../servers/list.js'
+import { markdownTable } from './format.js'
+import { comparisonTable, faultLines, measureTable, targetTable } from './tables.js'
+import { readLatest } from './results.js'
+
+const file = new URL('../../docs/benchmarks.md', import.meta.url)
+const START = '<!-- measured: start (written by npm run bench) -->'
+const END = '<!-- measured: end -->'
+
+const table = ({ head, rows }) => markdownTable(head, rows)
+
+function about ({ at, commit, machine, versions, settings }) {
+  const kept = ['node', 'fastify', 'better-sqlite3', 'sqlite'].map(name => `${name} ${versions[name]}`).join(', ')
+  return `Measured ${at.slice(0, 10)} at commit ${commit ?? 'unknown'}: ${machine.processor}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.system}; ${kept}` +
+    `${settings.quick ? '; **a quick run, which shows that it works and not how fast it is**' : ''}.`
+}
+
+function comparisonPart (comparison) {
+  if (comparison === undefined) return ['Nothing has been published yet.']
+  const { figures, leftOut, machine, settings, versions } = comparison
+  const faults = faultLines(figures)
+  return [
+    about(comparison),
+    `Load by ${settings.generator} on ${settings.connections} connections; server and load generator ${machine.pinned ? 'on a core each' : 'not kept apart'}. ` +
+      `Requests per second as a ratio to bare Fastify: median of ${settings.rounds} pairs of ${settings.milliseconds} ms, quartiles in brackets. Processor time per request likewise: whole process · main thread; less is better.`,
+    table(comparisonTable(figures)),
+    table(targetTable(figures)),
+    ...(faults.length === 0 ? ['Every row and every session of every cell was there.'] : ['What was wrong:', faults.map(line => `- ${line}`).join('\n')]),
+    ...leftOut.map(line => `Left out: ${line}.`),
+    `Versions of the peers: ${Object.entries(versions).filter(([name]) => !['node', 'fastify', 'better-sqlite3', 'sqlite', 'autocannon'].includes(name)).map(([name, version]) => `${name} ${version}`).join(', ')}.`
+  ]
+}
+
+function measuresPart (published) {
+  return Object.entries(measures).flatMap(([name, { title }]) => {
+    const result = published?.[name]
+    const head = `### ${title}`
+    if (result === undefined) return [head, 'Not published yet.']
+    const notes = result.figures.flatMap(({ note }) => note === undefined ? [] : [note])
+    return [head, about(result), table(measureTable(result.figures)), ...new Set(notes)]
+  })
+}
+
+export function writeDocument () {
+  const { comparison, measures: published } = readLatest()
+  const text = readFileSync(file, 'utf8')
+  const start = text.indexOf(START)
+  const end = text.indexOf(END)
+  if (start === -1 || end < start) throw new Error(`docs/benchmarks.md has not the marks "${START}" and "${END}"`)
+  const parts = [
+    '## Compared', ...comparisonPart(comparison),
+    '## What each does not do', table({ head: ['Server', 'Limits'], rows: candidates.map(({ title, lacks }) => [title, lacks]) }),
+    '## Also measured', ...measuresPart(published)
+  ]
+  writeFileSync(file, `${text.slice(0, start)}${START}\n\n${parts.join('\n\n')}\n\n${text.slice(end)}`)
+}
