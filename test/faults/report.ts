@@ -35,7 +35,7 @@ function measured (performances: readonly Performance[]): string {
   const sqlite = (JSON.parse(readFileSync('node_modules/better-sqlite3/package.json', 'utf8')) as { version: string }).version
   const lines = [
     `${new Date().toISOString().slice(0, 10)}, commit ${execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim()}: ${results.filter(({ pass }) => pass).length} of ${results.length} requirements met in ${minutes.toFixed(1)} minutes.`,
-    `${cpus().length} × ${cpus()[0]!.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GB, ${type()} ${release()}, Node ${process.versions.node}, better-sqlite3 ${sqlite}. Clients, services and foreign programs share the machine.`,
+    `${cpus().length} × ${cpus()[0]!.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GB, ${type()} ${release().split('-')[0]}, Node ${process.versions.node}, better-sqlite3 ${sqlite}. Clients, services and foreign programs share the machine.`,
     ''
   ]
   for (const { scenario, results, seconds } of performances) {
