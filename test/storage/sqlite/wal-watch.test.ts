@@ -218,7 +218,6 @@ t.test('the thread that copies back: one that fails is followed by another, and 
 
   const writer = new Connection({ path, role: 'writer', file: 'log' })
   writer.db.exec('PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0; CREATE TABLE t (x)')
-  // Inside a transaction of this connection nothing can be copied back by it; the thread's own connection is another matter.
   const copying = new CopyBack({ path, file: 'log', everyMs: 5 })
   copying.start()
   for (let i = 0; i < 1500; i++) writer.run('INSERT INTO t VALUES (1)')
