@@ -152,6 +152,6 @@ async function openSession (storage: Storage, userId: string, clock: Clock): Pro
     data: '{}'
   }
   // Not the hash of any token: nobody can log in with these sessions.
-  await storage.createSession({ tokenHash: randomBytes(32), session, limit: null, now, idleBefore: 0 })
+  await storage.createSession({ tokenHash: randomBytes(32).toString('hex'), session, limit: null, now, idleBefore: 0 })
   return session.id
 }

@@ -8,6 +8,7 @@ import type { Clock } from './clock.js'
 import { readReport, type ReportedRequest } from './ip-reports.js'
 import type { Durability } from './ip-tracking-options.js'
 import type { RowMaker } from './request-row.js'
+import type { RequestListener } from './request-tracker.js'
 import type { RowQueue } from './row-queue.js'
 import type { TrackerStats } from './visit.js'
 
@@ -41,6 +42,8 @@ export interface IpTracking {
   }
   /** The form of an address that may be stored under the `anonymization` in force. Takes canonical addresses. */
   anonymize (address: string): string
+  /** Calls `listener` whenever a request is over, with the status and the ms since it began; also where it leaves no row. It must not throw. */
+  onRequestEnd (listener: RequestListener): void
   /** Counters since start, of this process. */
   stats (): TrackerStats
 }
@@ -53,10 +56,11 @@ export interface IpTrackingParts {
   makeRow: RowMaker
   durability: Durability
   clock: Clock
+  onRequestEnd (listener: RequestListener): void
   stats (): TrackerStats
 }
 
-export function createIpTracking ({ storage, queue, blocks, anonymizer, makeRow, durability, clock, stats }: IpTrackingParts): IpTracking {
+export function createIpTracking ({ storage, queue, blocks, anonymizer, makeRow, durability, clock, onRequestEnd, stats }: IpTrackingParts): IpTracking {
   function storedForm (filter: IpLogFilter): IpLogFilter {
     if (filter.ip === undefined) return filter
     const address = normaliseAddress(filter.ip)
@@ -97,6 +101,7 @@ export function createIpTracking ({ storage, queue, blocks, anonymizer, makeRow,
     report,
     blocks: { list: blocks.list, add: blocks.add, remove: blocks.remove },
     anonymize: anonymizer.apply,
+    onRequestEnd,
     stats () {
       const counters = stats()
       return { ...counters, outcomes: { ...counters.outcomes, reported } }

@@ -33,6 +33,9 @@ export interface RequestTrackerOptions extends OutsideRequestsOptions {
   onError (error: unknown): void
 }
 
+/** Told of a reply that is over: its status, and ms since the request began. */
+export type RequestListener = (status: number, duration: number) => void
+
 const kPipelined = Symbol('doorman.pipelined')
 type PipelineSocket = Socket & { [kPipelined]?: Set<Visit> }
 
@@ -48,6 +51,7 @@ export function createRequestTracker (options: RequestTrackerOptions) {
   const counters: TrackerStats = { open: 0, ignored: 0, outcomes: Object.fromEntries(IP_LOG_OUTCOMES.map(outcome => [outcome, 0])) as TrackerStats['outcomes'] }
   let { onForwardedFor } = options
   let keptHouseAt = 0
+  const listeners: RequestListener[] = []
 
   // ------------------------------------------------------------ the beginning
 
@@ -77,6 +81,7 @@ export function createRequestTracker (options: RequestTrackerOptions) {
     if (tracking === false || (ignores !== null && ignores(targetOf(raw), address))) {
       counters.ignored++
       raw[kVisit] = null
+      if (listeners.length > 0) tellWhenClosed(reply.raw)
       return done(refusal(verdict, reply))
     }
 
@@ -104,7 +109,7 @@ export function createRequestTracker (options: RequestTrackerOptions) {
     counters.open++
     reply.raw.on('close', responseClosed)
     // The response to an upgrade is made by the host, not by Node, and may be told of its end only with the connection's.
-    if (raw.upgrade) reply.raw.on('finish', responseClosed)
+    if (raw.upgrade) reply.raw.on('finish', responseFinished)
     if (reply.raw.socket === null) watchSocket(visit)
     if (!queue.reserve()) return waitForRoom(visit)
     places.hold(visit)
@@ -161,9 +166,25 @@ export function createRequestTracker (options: RequestTrackerOptions) {
 
   // ------------------------------------------------------------ the end
 
+  // Nobody but `begin` adds these, and nothing takes the visit away again.
   function responseClosed (this: ServerResponse) {
-    // Nobody but `begin` adds this listener, and nothing takes the visit away again.
+    const visit = (this.req as SeenMessage)[kVisit]!
+    if (listeners.length > 0) tell(this, visit.started)
+    complete(visit)
+  }
+
+  function responseFinished (this: ServerResponse) {
     complete((this.req as SeenMessage)[kVisit]!)
+  }
+
+  function tell (res: ServerResponse, started: number) {
+    const duration = performance.now() - started
+    for (const listener of listeners) listener(res.statusCode, duration)
+  }
+
+  function tellWhenClosed (res: ServerResponse) {
+    const started = performance.now()
+    res.once('close', () => tell(res, started))
   }
 
   /** Makes the row of a request that is over. The second call does nothing. */
@@ -257,6 +278,9 @@ export function createRequestTracker (options: RequestTrackerOptions) {
       if (visit != null && codeOf(error) === HANDLER_TIMEOUT) visit.verdict = 'timeout'
       done()
     },
+
+    /** Tells of every request that a hook has seen, once it is over; also of those that leave no row. */
+    onRequestEnd (listener: RequestListener): void { listeners.push(listener) },
 
     ...createOutsideRequests(options, counters),
 

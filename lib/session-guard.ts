@@ -28,9 +28,8 @@ export interface GuardReply {
   readonly request: GuardRequest
   hasHeader (name: string): boolean
   getHeader (name: string): number | string | string[] | undefined
-  header (name: string, value: string): unknown
-  setCookie (name: string, value: string, attributes: CookieAttributes): unknown
-  clearCookie (name: string, attributes: CookieAttributes): unknown
+  header (name: string, value: string | string[]): unknown
+  removeHeader (name: string): unknown
 }
 
 type Done = (error?: Error) => void
@@ -49,13 +48,15 @@ export interface GuardOptions {
   cookie: SessionCookie
   bearer: boolean
   clock: Clock
+  /** The value of a Set-Cookie header. */
+  serialize (name: string, value: string, attributes: CookieAttributes & { expires?: Date }): string
   log: { warn (fields: object, message: string): void }
 }
 
 /** A failing database fails for everybody at once: one line a minute, with their number, says as much. */
 const LOG_EVERY = 60_000
 
-export function createSessionGuard ({ sessions, cookie, bearer, clock, log }: GuardOptions): SessionGuard {
+export function createSessionGuard ({ sessions, cookie, bearer, clock, serialize, log }: GuardOptions): SessionGuard {
   let warned = false
   let renewalsFailed = 0
   let loggedAt = -Infinity
@@ -127,7 +128,8 @@ export function createSessionGuard ({ sessions, cookie, bearer, clock, log }: Gu
     const https = isHttps(request)
     if (!https && !warned && cookie.secure !== false) warnAboutHttp(cookie.secure)
     keepPrivate(reply)
-    reply.setCookie(cookie.name(https), token, cookie.attributes(https, session.expiresAt, clock()))
+    const name = cookie.name(https)
+    sendCookie(reply, name, serialize(name, token, cookie.attributes(https, session.expiresAt, clock())))
     // A login or a new token. Where sessions are not looked at, such as a route that logs others in, this one is nobody's.
     const before = request[requestSession]
     if (before) request[requestSession] = new RequestSession(session, null, before.source ?? 'cookie', token)
@@ -151,7 +153,8 @@ export function createSessionGuard ({ sessions, cookie, bearer, clock, log }: Gu
     clearCookie (reply) {
       const https = isHttps(reply.request)
       keepPrivate(reply)
-      reply.clearCookie(cookie.name(https), cookie.clearing(https))
+      const name = cookie.name(https)
+      sendCookie(reply, name, serialize(name, '', { ...cookie.clearing(https), expires: new Date(0), maxAge: 0 }))
     }
   }
 }
@@ -168,6 +171,13 @@ function clientOf (request: GuardRequest) {
     ip: request.clientAddress === undefined ? request.ip ?? null : request.clientAddress,
     userAgent: request.headers['user-agent'] ?? ''
   }
+}
+
+/** Adds a cookie to a reply. Of one name there is one: a login after a renewal, or a logout after a login, is what counts. */
+function sendCookie (reply: GuardReply, name: string, text: string): void {
+  const others = [reply.getHeader('set-cookie') ?? []].flat().filter(other => !String(other).startsWith(`${name}=`)).map(String)
+  reply.removeHeader('set-cookie')
+  reply.header('set-cookie', others.length === 0 ? text : [...others, text])
 }
 
 /** Keeps shared caches away from a reply that depends on the session. What the host says about caching is left alone. */

@@ -171,7 +171,7 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
       const ip = readClientIp(params.ip)
       const userAgent = readUserAgent(params.userAgent, options.userAgentLimit)
       const record: SessionRecord = {
-        id: createSessionId(random),
+        id: createSessionId(random, now),
         userId: readUserId(params.userId),
         createdAt: now,
         lastActiveAt: now,

@@ -92,7 +92,7 @@ export function createStoreSessions ({ storage, clock, random, options, userId, 
   /** A session of ours for the same id of theirs, from now on: the first save of an id, and the login of its user. */
   function begin (sid: string, { text, owner }: Written, now: number, replaces: string | undefined): Promise<unknown> {
     const session: SessionRecord = {
-      id: createSessionId(random),
+      id: createSessionId(random, now),
       userId: owner,
       createdAt: now,
       lastActiveAt: now,

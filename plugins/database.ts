@@ -28,7 +28,7 @@ export interface DatabaseOptions {
   maxPending?: number
   /** Most log rows held in memory, default 100000 (about 50 MB). */
   queueLimit?: number
-  /** How long a log row may wait for company before it is written, default 5 ms. */
+  /** How long a log row may wait for company before it is written, default 10 ms. */
   linger?: number | string
   /** How long a request waits for room in a full queue, default '1s'. */
   queueWait?: number | string
@@ -63,7 +63,7 @@ const specs = {
   closeTimeout: option.duration(10_000, { max: 3_600_000 }),
   maxPending: option.integer(10_000, { min: 1 }),
   queueLimit: option.integer(100_000, { min: 1 }),
-  linger: option.duration(5, { max: 60_000 }),
+  linger: option.duration(10, { max: 60_000 }),
   queueWait: option.duration(1000, { max: 60_000 }),
   walBacklogLimit: option.integer(20_000, { min: 1000 }),
   onFatal: option.custom<((error: Error) => void) | null>(throwLater, 'a function, or null', value => value === null || isFunction(value)),

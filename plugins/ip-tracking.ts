@@ -64,14 +64,22 @@ async function ipTracking (fastify: FastifyInstance, given: IpTrackingOptions) {
   })
   const watch = createServerWatch(tracker, clock)
 
-  fastify.decorate('ipTracking', createIpTracking({ storage, queue, blocks, anonymizer, makeRow, durability: settings.durability, clock, stats: tracker.stats }))
+  fastify.decorate('ipTracking', createIpTracking({ storage, queue, blocks, anonymizer, makeRow, durability: settings.durability, clock, onRequestEnd: tracker.onRequestEnd, stats: tracker.stats }))
   fastify.decorate(kTracker, tracker)
   fastify.decorateRequest('clientAddress', null)
 
-  fastify.addHook('onRoute', ({ method, url, config }) => checkRouteTracking(`${method} ${url}`, config?.ipTracking))
+  fastify.addHook('onRoute', route => {
+    const { method, url, config } = route
+    checkRouteTracking(`${method} ${url}`, config?.ipTracking)
+    const tracking = config?.ipTracking
+    if (settings.durability !== 'committed' && tracking !== undefined && tracking !== false && tracking.durability === 'committed') {
+      route.onSend = [tracker.beforeSend, route.onSend ?? []].flat()
+    }
+  })
   fastify.addHook('onRequest', tracker.begin)
   fastify.addHook('onError', tracker.failed)
-  fastify.addHook('onSend', tracker.beforeSend)
+  // Each hook costs every request something: this one is there only where a row may have to be stored before a reply.
+  if (settings.durability === 'committed') fastify.addHook('onSend', tracker.beforeSend)
   if (fastify.initialConfig.connectionTimeout !== 0) {
     fastify.addHook('onTimeout', (request, _reply, done) => {
       tracker.timedOut(request.raw)

@@ -1,6 +1,6 @@
 /**
  * Numbers for Prometheus: the database, its queues, the cleanup, sessions and addresses where those plugins are there,
- * requests, the event loop, memory. Decorates `fastify.metrics`; hook: onResponse. The names are in `lib/metrics.ts`.
+ * requests, the event loop, memory. Decorates `fastify.metrics`; hook: onResponse, without the IP tracking only. The names are in `lib/metrics.ts`.
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
@@ -8,7 +8,7 @@ import { doormanError, show } from '../errors.js'
 import { cleanupMetrics, databaseMetrics, eventLoopMetrics, processMetrics, requestMetrics, sessionMetrics, trackerMetrics } from '../lib/metrics.js'
 import { option, resolveOptions } from '../lib/options.js'
 import { createHistogram, PROMETHEUS_CONTENT_TYPE, renderMetrics, type MetricFamily } from '../lib/prometheus.js'
-import type { TrackerStats } from '../lib/request-tracker.js'
+import type { RequestListener, TrackerStats } from '../lib/request-tracker.js'
 import type { SessionStats } from '../lib/session-types.js'
 import type {} from './database.js'
 
@@ -48,7 +48,7 @@ export interface Metrics {
 /** Plugins that may be there or not, in whatever order they are registered. */
 interface Others {
   sessions?: { stats (): SessionStats }
-  ipTracking?: { stats (): TrackerStats }
+  ipTracking?: { stats (): TrackerStats, onRequestEnd (listener: RequestListener): void }
 }
 
 async function metrics (fastify: FastifyInstance, given: MetricsOptions) {
@@ -60,10 +60,17 @@ async function metrics (fastify: FastifyInstance, given: MetricsOptions) {
 
   // By the first digit of the status, whatever it is: a hijacked reply may have sent any.
   const requests = Array.from({ length: 10 }, () => createHistogram(REQUEST_SECONDS))
-  fastify.addHook('onResponse', (request: FastifyRequest, reply: FastifyReply, done: () => void) => {
-    requests[Math.trunc(reply.statusCode / 100)]!.observe(reply.elapsedTime / 1000)
-    done()
-  })
+  const observe = (status: number, ms: number) => requests[Math.trunc(status / 100)]!.observe(ms / 1000)
+  const { ipTracking: tracking } = fastify as Others
+  // The IP tracking watches every request already; a hook of our own would make Fastify do so once more.
+  if (tracking !== undefined) {
+    tracking.onRequestEnd(observe)
+  } else {
+    fastify.addHook('onResponse', (request: FastifyRequest, reply: FastifyReply, done: () => void) => {
+      observe(reply.statusCode, reply.elapsedTime)
+      done()
+    })
+  }
 
   async function database (): Promise<MetricFamily[]> {
     try {

@@ -2,7 +2,7 @@
  * Sessions for routes: decorates `fastify.sessions` (the service), `request.session` and its companions, `fastify.requireSession`,
  * `fastify.requireFresh`, and what sets and clears the cookie. Needs the database plugin. Hooks: onRoute, onRequest.
  */
-import cookiePlugin from '@fastify/cookie'
+import { serialize } from 'cookie'
 import type { FastifyRequest, FastifyReply, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { doormanError, show } from '../errors.js'
@@ -82,7 +82,6 @@ export default fp<SessionsPluginOptions>(async (fastify, given) => {
   if (fastify.hasRequestDecorator(decoratorName)) {
     throw doormanError('DOORMAN_OPTION_INVALID', ['sessions.decoratorName', 'a name that no other plugin has given to requests', show(decoratorName)])
   }
-  if (!fastify.hasReplyDecorator('setCookie')) await fastify.register(cookiePlugin)
 
   const { database } = fastify
   const { storage, clock, random } = database
@@ -100,7 +99,7 @@ export default fp<SessionsPluginOptions>(async (fastify, given) => {
     storedAddress: address => (fastify as { ipTracking?: { anonymize (address: string): string } }).ipTracking?.anonymize(address) ?? address,
     onListenerError: (error, event) => fastify.log.error({ err: error, event }, 'a listener of a session event failed')
   })
-  const guard = createSessionGuard({ sessions, cookie, bearer, clock, log: fastify.log })
+  const guard = createSessionGuard({ sessions, cookie, bearer, clock, serialize, log: fastify.log })
   const policyOf = createPolicyReader(autoValidate ? OPTIONAL : NOT_LOOKED_AT, options.freshness)
 
   fastify.decorate('sessions', sessions)

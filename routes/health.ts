@@ -10,7 +10,7 @@ import { ErrorReply } from './schemas.js'
 const tags = ['health']
 
 /** The hash of no token: looking it up is the cheapest read there is. */
-const PROBE = Buffer.alloc(32)
+const PROBE = '0'.repeat(64)
 
 const ReadyReply = Type.Object({
   status: Type.Union([Type.Literal('ok'), Type.Literal('degraded'), Type.Literal('unavailable')]),

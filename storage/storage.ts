@@ -20,6 +20,12 @@ export type MaybePromise<T> = T | Promise<T>
 
 // ---------------------------------------------------------------- sessions
 
+/**
+ * SHA-256 of a token: 64 hexadecimal digits, in lower case. As text, because that is what hashing gives fastest, what a Map takes for
+ * a key, and what crosses to another thread without the pool that a Buffer is a part of.
+ */
+export type TokenHash = string
+
 /** A live session as stored. Expiry is judged by the caller (`lib/sessions.ts`), not by the engine. */
 export interface SessionRecord {
   /** Public id: for lists and revocation. Says nothing about the token. */
@@ -58,8 +64,7 @@ export interface SessionLimit { max: number, policy: 'evict-oldest' | 'evict-idl
 export interface Liveness { now: number, idleBefore: number }
 
 export interface SessionCreateParams extends Liveness {
-  /** SHA-256 of the token, 32 bytes. */
-  tokenHash: Uint8Array
+  tokenHash: TokenHash
   session: SessionRecord
   limit: SessionLimit | null
   /** Id of a session that gives way to this one in the same transaction, without a tombstone; it may have had the same token. */
@@ -75,8 +80,8 @@ export interface EndedSession { id: string, userId: string, reason: EndReason }
 export interface SessionRotateParams {
   sessionId: string
   /** The token that must still be the current one; when it is not, nothing happens. */
-  fromHash: Uint8Array
-  toHash: Uint8Array
+  fromHash: TokenHash
+  toHash: TokenHash
   now: number
   /** Until when the old token is still accepted. Equal to `now`: dead at once, and the grace of earlier tokens ends too. */
   graceUntil: number
@@ -297,7 +302,7 @@ export interface Storage {
    * use in it may be a second old. A session that was last used at or before `idleBefore` is always read (so every one, unless it is given),
    * and so is whatever is not live.
    */
-  findSession (tokenHash: Buffer, now: number, idleBefore?: number): MaybePromise<SessionLookup | null>
+  findSession (tokenHash: TokenHash, now: number, idleBefore?: number): MaybePromise<SessionLookup | null>
   /** A live session by its public id. */
   getSession (id: string): Promise<SessionRecord | null>
   /** Rejects with DOORMAN_CONSTRAINT when there is such a token or id already, or the token has ended. */

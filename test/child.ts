@@ -3,6 +3,7 @@ import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { tempDir } from './helper.js'
 
 export interface Child {
   process: ChildProcessWithoutNullStreams
@@ -14,15 +15,19 @@ export interface Child {
 }
 
 /** @param program file at the top of the project, such as 'server.js' */
-export function startChild (t: Test, program: string, args: string[] = [], env: Record<string, string> = {}, dir = t.testdir()): Child {
+export function startChild (t: Test, program: string, args: string[] = [], env: Record<string, string> = {}, dir = tempDir(t)): Child {
   const script = fileURLToPath(new URL(`../${program}`, import.meta.url))
   const child = spawn(process.execPath, [...process.execArgv, script, ...args], { cwd: dir, env: { ...process.env, PORT: '0', ...env } })
-  t.teardown(() => { child.kill('SIGKILL') })
   let stdout = ''
   let stderr = ''
   child.stdout.setEncoding('utf8').on('data', (text: string) => { stdout += text })
   child.stderr.setEncoding('utf8').on('data', (text: string) => { stderr += text })
   const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, stdout, stderr }))
+  // Its end is waited for: what still writes into a folder keeps it from being removed.
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await ended
+  })
 
   async function output (pattern: RegExp): Promise<RegExpExecArray> {
     for (;;) {

@@ -586,8 +586,11 @@ t.test('durability: SIGKILL loses no answered request that was to be committed, 
     app.post('/login', async () => (await app.sessions.create({ userId: 'ada' })).session.id)
     console.log(await app.listen({ port: 0, host: '127.0.0.1' }))`
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], { cwd: dir, stdio: ['ignore', 'pipe', 'inherit'] })
-  t.teardown(() => child.kill('SIGKILL'))
   const exited = once(child, 'exit')
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await exited
+  })
   const line = await Promise.race([once(child.stdout, 'data').then(([data]) => String(data)), exited.then(() => null)])
   if (line === null) throw new Error('it ended before it listened')
   const base = line.trim()

@@ -140,9 +140,10 @@ function fallback (cell: string): unknown {
 }
 
 t.test('the defaults of sessions and cleanup are those in the README', async t => {
+  const url = `file:${tempFile(t)}`
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(doorman, { database: { url: `file:${tempFile(t)}` } })
+  await app.register(doorman, { database: { url } })
   for (const [heading, resolved] of [['### sessions', app.sessions.options], ['### cleanup', app.cleanup.options]] as const) {
     const printed = new Map(optionTables(heading)[0]!.map(cells => [code(cells[0]!), cells[2]!]))
     for (const [name, value] of Object.entries<unknown>({ ...resolved })) t.equal(fallback(printed.get(name)!), value, `${heading}: ${name}`)

@@ -20,7 +20,6 @@ export interface FakeStorage extends SessionStorage {
   gate: Promise<void>
 }
 
-const hex = (hash: Uint8Array) => Buffer.from(hash).toString('hex')
 const isLive = ({ now, idleBefore }: Liveness) => (record: SessionRecord) => record.lastActiveAt > idleBefore && record.expiresAt > now
 
 export function createFakeStorage (): FakeStorage {
@@ -74,9 +73,9 @@ export function createFakeStorage (): FakeStorage {
     gate: Promise.resolve(),
 
     findSession (tokenHash, now) {
-      if (storage.asynchronous) return Promise.resolve().then(() => { call('findSession'); return find(hex(tokenHash), now) })
+      if (storage.asynchronous) return Promise.resolve().then(() => { call('findSession'); return find(tokenHash, now) })
       call('findSession')
-      return find(hex(tokenHash), now)
+      return find(tokenHash, now)
     },
     async getSession (id) {
       call('getSession')
@@ -85,9 +84,9 @@ export function createFakeStorage (): FakeStorage {
     },
     createSession: ({ tokenHash, session, limit, replaces, ...liveness }) => write('createSession', () => {
       // Refused before anything is changed, as a savepoint would have it.
-      if (ended.has(hex(tokenHash))) throw new Error('the token has ended')
+      if (ended.has(tokenHash)) throw new Error('the token has ended')
       const former = replaces === undefined ? undefined : byId(replaces)?.[0]
-      if (live.has(hex(tokenHash)) && former !== hex(tokenHash)) throw new Error('the token exists')
+      if (live.has(tokenHash) && former !== tokenHash) throw new Error('the token exists')
       if (former !== undefined) live.delete(former)
       const evicted: EndedSession[] = []
       if (limit !== null) {
@@ -96,17 +95,17 @@ export function createFakeStorage (): FakeStorage {
         if (own.length >= limit.max && limit.policy === 'reject') return { created: false, live: own.length }
         for (const [hash, record] of own.slice(0, Math.max(0, own.length - limit.max + 1))) evicted.push(bury(hash, record, 'limit', liveness.now))
       }
-      live.set(hex(tokenHash), { ...session })
+      live.set(tokenHash, { ...session })
       return { created: true, evicted }
     }),
     rotateSession: ({ sessionId, fromHash, toHash, now, graceUntil, reauthenticated }) => write('rotateSession', () => {
-      const record = live.get(hex(fromHash))
+      const record = live.get(fromHash)
       if (record?.id !== sessionId) return false
-      live.delete(hex(fromHash))
+      live.delete(fromHash)
       // Without grace, what is left of earlier ones ends as well.
       if (graceUntil <= now) for (const tombstone of ended.values()) if (tombstone.sessionId === sessionId) tombstone.graceUntil = Math.min(tombstone.graceUntil, now)
-      ended.set(hex(fromHash), { sessionId, userId: record.userId, reason: 'rotated', endedAt: now, graceUntil })
-      live.set(hex(toHash), {
+      ended.set(fromHash, { sessionId, userId: record.userId, reason: 'rotated', endedAt: now, graceUntil })
+      live.set(toHash, {
         ...record,
         rotatedAt: now,
         lastActiveAt: Math.max(record.lastActiveAt, now),

@@ -7,13 +7,22 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { openStorage } from '../storage/open.js'
 import type { Storage, StorageLogger, StorageOptions } from '../storage/storage.js'
 
-/**
- * A fresh directory with each call, which goes with the test, after everything that is handed to `teardown` later. `t.testdir()` is one
- * per test: a second call would take the files of databases that are open.
- */
-export function tempDir (t: Test): string {
+/** What is removed when the process ends: no sooner, or a database that a test still closes would find its files gone, and say so. */
+const directories: string[] = []
+process.once('exit', () => {
+  for (const dir of directories) {
+    try {
+      rmSync(dir, { recursive: true, force: true, maxRetries: 5 })
+    } catch {
+      // A child that was killed may be writing its last; it is the system's temporary folder.
+    }
+  }
+})
+
+/** A fresh directory with each call. `t.testdir()` is one per test: a second call would take the files of databases that are open. */
+export function tempDir (_t: Test): string {
   const dir = mkdtempSync(join(tmpdir(), 'doorman-test-'))
-  t.teardown(() => { rmSync(dir, { recursive: true, force: true, maxRetries: 5 }) })
+  directories.push(dir)
   return dir
 }
 

@@ -34,7 +34,11 @@ async function replayed (t: Test, log: string, options: Partial<ReplayOptions> =
     env: { ...process.env, PORT: '0', LOG_LEVEL: 'warn', DATABASE_URL: `file:${join(dir, 'doorman.db')}`, TRUST_PROXY: 'loopback', API_KEYS: KEY },
     stdio: ['ignore', 'pipe', 'inherit']
   })
-  t.teardown(() => server.kill('SIGKILL'))
+  const exited = once(server, 'exit')
+  t.teardown(async () => {
+    server.kill('SIGKILL')
+    await exited
+  })
   let output = ''
   server.stdout.setEncoding('utf8').on('data', text => { output += text })
   while (!/listens on (\S+)/.test(output)) await once(server.stdout, 'data')

@@ -26,15 +26,15 @@ const MOST_WARM_CELLS = 3
  */
 
 /**
- * @param {{ candidates: import('../servers/list.js').Candidate[], rounds: number, milliseconds: number, connections: number, sessions: number, generator: string, warmCells?: number, say: (text: string) => void }} options
+ * @param {{ candidates: import('../servers/list.js').Candidate[], rounds: number, milliseconds: number, connections: number, sessions: number, generator: string, warmCells?: number, serverCores?: 'one' | 'all', say: (text: string) => void }} options
  * @returns {Promise<Figure[]>}
  */
-export async function compare ({ candidates, rounds, milliseconds, connections, sessions, generator, warmCells = MOST_WARM_CELLS, say }) {
+export async function compare ({ candidates, rounds, milliseconds, connections, sessions, generator, warmCells = MOST_WARM_CELLS, serverCores = 'one', say }) {
   const running = []
   try {
     for (const candidate of candidates) {
       say(`starting ${candidate.title}`)
-      const server = await startServer({ file: candidate.file, settings: candidate.settings })
+      const server = await startServer({ file: candidate.file, settings: candidate.settings, pinned: serverCores === 'one' })
       const scratch = temporaryDirectory()
       running.push({ candidate, server, scratch, cookies: writeCookies(scratch, await logIn(server, sessions)) })
     }

@@ -20,14 +20,15 @@ function about ({ at, commit, machine, versions, settings }) {
 
 function comparisonPart (comparison) {
   if (comparison === undefined) return ['Nothing has been published yet.']
-  const { figures, leftOut, machine, settings, versions } = comparison
-  const faults = faultLines(figures)
+  const { figures, wide, leftOut, machine, settings, versions } = comparison
+  const faults = faultLines([...figures, ...wide])
   return [
     about(comparison),
     `Load by ${settings.generator} on ${settings.connections} connections; server and load generator ${machine.pinned ? 'on a core each' : 'not kept apart'}. ` +
       `Requests per second as a ratio to bare Fastify: median of ${settings.rounds} pairs of ${settings.milliseconds} ms, quartiles in brackets. Processor time per request likewise: whole process · main thread; less is better.`,
     table(comparisonTable(figures)),
-    table(targetTable(figures)),
+    table(targetTable(figures, 'Server with all its threads on one core')),
+    table(targetTable(wide, 'Server on every core')),
     ...(faults.length === 0 ? ['Every row and every session of every cell was there.'] : ['What was wrong:', faults.map(line => `- ${line}`).join('\n')]),
     ...leftOut.map(line => `Left out: ${line}.`),
     `Versions of the peers: ${Object.entries(versions).filter(([name]) => !['node', 'fastify', 'better-sqlite3', 'sqlite', 'autocannon'].includes(name)).map(([name, version]) => `${name} ${version}`).join(', ')}.`

@@ -74,6 +74,11 @@ export class Connection {
     return this.statement(sql).run(...values)
   }
 
+  /** For statements with very many parameters. */
+  runAll (sql: string, values: Binding[]): Database.RunResult {
+    return this.statement(sql).run(values as unknown as Binding)
+  }
+
   runNamed (sql: string, values: Record<string, Binding>): Database.RunResult {
     return this.statement(sql).run(values as unknown as Binding)
   }
@@ -88,6 +93,11 @@ export class Connection {
 
   number (pragma: string): number {
     return this.db.pragma(pragma, { simple: true }) as number
+  }
+
+  /** Gives back the pages in the cache that nothing uses just now. */
+  releaseMemory (): void {
+    this.db.pragma('shrink_memory')
   }
 
   /** Settings as the connection itself reports them. `busyWaitMs` is given by the writer, whose wait is not SQLite's. */

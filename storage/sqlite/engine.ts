@@ -12,7 +12,7 @@ import type {
   BlockRecord, CleanupRun, CloseReport, ConnectionReport, EndedSession, FileStats, Health, IpLogFilter, LeaseParams, LogAppendResult, LogBatch,
   MaintainParams, MaintainResult, MaybePromise, Page, PageParams, SeriesPoint, SessionCreateParams, SessionCreateResult, SessionListParams,
   SessionLookup, SessionRecord, SessionRotateParams, SessionSelection, SessionTouch, SqlResult, SqlRow, SqlStatement, Storage, StorageFacts, StorageLogger,
-  StorageOptions, StorageStats, StoredActivity, StoredIpLog, SweepParams, SweepTarget, TopBy, TopEntry, UserErased, UserExport
+  StorageOptions, StorageStats, StoredActivity, StoredIpLog, SweepParams, SweepTarget, TokenHash, TopBy, TopEntry, UserErased, UserExport
 } from '../storage.js'
 import type { Connection } from './connection.js'
 import { assertWritableDirectory } from './guards.js'
@@ -72,8 +72,9 @@ class SqliteStorage implements Storage {
 
   // -------------------------------------------------------------- sessions
 
-  findSession (tokenHash: Buffer, now: number, idleBefore = Infinity): MaybePromise<SessionLookup | null> {
-    return this.#pointRead(() => this.#sessions.find(tokenHash, now, idleBefore), 'findSession', { tokenHash, now })
+  findSession (tokenHash: TokenHash, now: number, idleBefore = Infinity): MaybePromise<SessionLookup | null> {
+    this.#assertReadable()
+    return this.#sessions.remembered(tokenHash, idleBefore) ?? this.#pointRead(() => this.#sessions.find(tokenHash, now, idleBefore), 'findSession', { tokenHash, now })
   }
 
   changeCounter (name: 'blocks' | 'sessions'): MaybePromise<number> {

@@ -12,35 +12,12 @@
 import { doormanError, type DoormanError } from '../../errors.js'
 import { estimateBytes } from '../../lib/byte-estimate.js'
 import { createHistogram } from '../../lib/prometheus.js'
-import type { LaneName } from '../storage.js'
 import type { Connection } from './connection.js'
 import { encodeError, isFatalToTransaction, isLock, sqliteCode, toDoormanError } from './errors.js'
+import { LANES, putBack, rowsOf, take, type Lanes, type Waiting, type WriteOperation } from './lanes.js'
 import type { LockWatch } from './lock-watch.js'
 import type { WireReply, WriterFileStats } from './protocol.js'
 import type { WalFigures } from './wal-watch.js'
-
-const LANES: readonly LaneName[] = ['interactive', 'bulk', 'maintenance']
-
-/** One kind of change. `run` happens within a transaction and a savepoint; it must not keep state of its own that a rollback would invalidate. */
-export interface WriteOperation {
-  lane: LaneName
-  run (connection: Connection, params: never): unknown
-  /** Rows it stands for in the statistics; 1 unless given. */
-  rows? (params: never): number
-  /** Longest wait for the lock, ms, where it is shorter than the writer's. */
-  wait? (params: never): number | undefined
-  /**
-   * Asked when its own statement has ended the whole transaction (a conflict clause or a trigger that says ROLLBACK): true when it knows now
-   * what to leave out, and is to run again. It must not say so for ever.
-   */
-  again? (): boolean
-  /** Shares its transaction with nobody (the host's own statements, which may roll it back). */
-  alone?: boolean
-  /** Runs outside any transaction (checkpoints). Only in the maintenance lane. */
-  bare?: boolean
-}
-
-interface Waiting { id: number, operation: WriteOperation, params: never, wait: number, deadline: number }
 
 export interface FileWriterOptions {
   connection: Connection
@@ -62,23 +39,19 @@ export interface FileWriterOptions {
   random (): number
 }
 
-/** Operations and rows per transaction: it must stay at some milliseconds, since others wait behind it. */
-const INTERACTIVE_PER_TRANSACTION = 500
-const BULK_ROWS_PER_TRANSACTION = 2000
-
 /** How often a lock that nobody waits for any more is asked for, to tell that it is free again, ms. */
 const PROBE_MS = 1000
 
 const LOCK_WAIT_MS = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000]
 const ROWS_PER_COMMIT = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000]
 
-const rowsOf = ({ operation, params }: Waiting): number => operation.rows?.(params) ?? 1
-
 export class FileWriter {
   readonly connection: Connection
   #options: FileWriterOptions
-  #lanes: Record<LaneName, Waiting[]> = { interactive: [], bulk: [], maintenance: [] }
+  #lanes: Lanes = { interactive: [], bulk: [], maintenance: [] }
   #running = false
+  /** The next transaction gives each operation a savepoint. */
+  #careful = false
   #lockWaitSince: number | undefined
   #probe: NodeJS.Timeout | undefined
   #stats = { commits: 0, rows: 0, busy: {} as Record<string, number>, lockWaitMsMax: 0, transactionMsMax: 0 }
@@ -143,7 +116,7 @@ export class FileWriter {
       this.#runBare(next)
     } else if (this.#begin()) {
       this.#endLockWait()
-      this.#transact(this.#take())
+      this.#transact(take(this.#lanes))
     } else {
       // setTimeout is exact to about a millisecond: 1 or 2, so that processes do not poll in step.
       setTimeout(this.#turn, this.#options.random() < 0.5 ? 1 : 2)
@@ -208,38 +181,32 @@ export class FileWriter {
     if (this.waiting === 0) this.#lockWaitSince = undefined
   }
 
-  #take (): Waiting[] {
-    const { interactive, bulk, maintenance } = this.#lanes
-    if (interactive[0]?.operation.alone === true) return interactive.splice(0, 1)
-    const alone = interactive.findIndex(({ operation }) => operation.alone)
-    const taken = interactive.splice(0, Math.min(alone === -1 ? Infinity : alone, INTERACTIVE_PER_TRANSACTION))
-    for (let rows = 0; rows < BULK_ROWS_PER_TRANSACTION && bulk.length > 0;) {
-      const [next] = bulk.splice(0, 1) as [Waiting]
-      rows += rowsOf(next)
-      taken.push(next)
-    }
-    return taken.length > 0 ? taken : maintenance.splice(0, 1)
-  }
-
+  /**
+   * Without savepoints, which cost a copy of every page an operation touches. Where one operation fails, all are undone and run again, with
+   * a savepoint each: its fault is its own.
+   */
   #transact (taken: Waiting[]): void {
     const started = this.#options.now()
     const replies: WireReply[] = []
+    const careful = this.#careful
+    this.#careful = false
     let rows = 0
     try {
       for (const waiting of taken) {
-        replies.push(this.#runOne(waiting))
+        replies.push(careful ? this.#runOne(waiting) : this.#run(waiting))
         rows += rowsOf(waiting)
       }
       this.connection.run('COMMIT')
       this.#options.assertSame()
     } catch (error) {
       const { inTransaction } = this.connection.db
-      const culprit = inTransaction || isFatalToTransaction(error) ? undefined : taken[replies.length]
+      const culprit = isFatalToTransaction(error) ? undefined : taken[replies.length]
       if (inTransaction) this.connection.run('ROLLBACK')
       this.#options.rolledBack()
-      if (culprit !== undefined) this.#runOthers(taken, culprit, error)
-      // What SQLite says about the transaction as a whole (no space, input/output, damage) fails everything in it.
-      else this.#reject(taken, toDoormanError(error))
+      // What SQLite says about the transaction as a whole (no space, input/output, damage) fails everything in it, as does a failed COMMIT.
+      if (culprit === undefined || (taken.length === 1 && inTransaction)) this.#reject(taken, toDoormanError(error))
+      else if (inTransaction) this.#runCarefully(taken)
+      else this.#runOthers(taken, culprit, error)
       return
     }
     this.#stats.commits++
@@ -250,29 +217,36 @@ export class FileWriter {
     this.#options.committed()
   }
 
+  #run ({ id, operation, params }: Waiting): WireReply {
+    return { id, ok: true, value: operation.run(this.connection, params) }
+  }
+
   /** One operation in a savepoint: its fault is its own, the others of the transaction stay. */
-  #runOne ({ id, operation, params }: Waiting): WireReply {
+  #runOne (waiting: Waiting): WireReply {
     this.connection.run('SAVEPOINT operation')
     try {
-      const value = operation.run(this.connection, params)
+      const reply = this.#run(waiting)
       this.connection.run('RELEASE operation')
-      return { id, ok: true, value }
+      return reply
     } catch (error) {
       // A ROLLBACK conflict clause or trigger ends the whole transaction.
       if (isFatalToTransaction(error) || !this.connection.db.inTransaction) throw error
       this.connection.run('ROLLBACK TO operation')
       this.connection.run('RELEASE operation')
       this.#options.rolledBack()
-      return { id, ok: false, error: encodeError(toDoormanError(error)) }
+      return { id: waiting.id, ok: false, error: encodeError(toDoormanError(error)) }
     }
+  }
+
+  #runCarefully (taken: Waiting[]): void {
+    putBack(this.#lanes, taken)
+    this.#careful = true
   }
 
   /** One operation ended the transaction, and its fault is its own: the others wait for the next one, in their order. */
   #runOthers (taken: Waiting[], culprit: Waiting, error: unknown): void {
     const again = culprit.operation.again?.() === true
-    for (const waiting of taken.reverse()) {
-      if (again || waiting !== culprit) this.#lanes[waiting.operation.lane].unshift(waiting)
-    }
+    putBack(this.#lanes, taken.filter(waiting => again || waiting !== culprit))
     if (!again) this.#reject([culprit], toDoormanError(error))
   }
 

@@ -1,20 +1,16 @@
 /** Appends to the log. Runs inside the writer's transaction. */
 import { escapeJson } from '../../lib/text.js'
 import { IP_LOG_OUTCOMES, IP_SOURCES } from '../../lib/vocabulary.js'
-import type { ActivityRow, IpLogRow, LogAppendResult, LogBatch, LogRow } from '../storage.js'
+import type { IpLogRow, LogAppendResult, LogRow } from '../storage.js'
 import { encodeAddress } from './address-code.js'
 import type { Connection } from './connection.js'
 import { isRowFault, sqliteCode } from './errors.js'
-import { IDS_PER_MS } from './schema-log.js'
+import { BulkInsert, INSERT_ONE } from './log-bulk.js'
+import { unpackRows, type PackedBatch, type PackedRows } from './log-wire.js'
+import { offsetOf, RowIds } from './row-ids.js'
 import { dayOf, TextDictionary, type TextKind } from './text-dictionary.js'
 
-const INSERT_ROW = `INSERT INTO ip_log_rows (id, at_offset, ip, ip_source, peer_ip, peer_port, method, path_ref, route_ref, status, duration_us,
-  user_agent_ref, referer_ref, session_ref, user_ref, request_id, outcome) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 const INSERT_ACTIVITY = 'INSERT INTO user_activity (at, user_id, session_id, action, ip, detail) VALUES (?, ?, ?, ?, ?, ?)'
-
-/** Where the row before was put. */
-interface Placed { at: number, id: number }
-const NO_ROW: Placed = { at: -1, id: -1 }
 
 /** Writes batches of log rows; keeps what the next batch can use again (texts, the last id). */
 export class LogAppender {
@@ -22,6 +18,8 @@ export class LogAppender {
   deadLetters = 0
   #connection: Connection
   #texts: TextDictionary
+  #ids: RowIds
+  #bulk: BulkInsert
   #removals = 0
   /** Rows that ended the transaction they were in (a trigger that says ROLLBACK), with the reason, by their place in the batch that comes again. */
   #endings = { batch: '', rows: new Map<number, string>() }
@@ -30,13 +28,16 @@ export class LogAppender {
   constructor (connection: Connection) {
     this.#connection = connection
     this.#texts = new TextDictionary(connection)
+    this.#ids = new RowIds(connection)
+    this.#bulk = new BulkInsert(connection, this.#texts, this.#ids)
   }
 
   /** A batch that is stored already (its answer was lost) is recognised by source and seq, and changes nothing. */
-  append (batch: LogBatch): LogAppendResult {
+  append (batch: PackedBatch): LogAppendResult {
     const stored = this.#connection.get<{ seq: number }>('SELECT seq FROM log_sources WHERE source = ?', batch.source)
     if (stored !== undefined && stored.seq >= batch.seq) return { deadLetters: 0, duplicates: 0 }
     this.#noticeRemovals()
+    this.#ids.begin()
     const result = this.#insertAll(batch)
     this.#connection.run('INSERT INTO log_sources (source, seq, at) VALUES (?, ?, ?) ON CONFLICT (source) DO UPDATE SET seq = excluded.seq, at = excluded.at', batch.source, batch.seq, batch.at)
     this.deadLetters += result.deadLetters
@@ -62,8 +63,8 @@ export class LogAppender {
     this.#removals = value
   }
 
-  /** All rows without a savepoint each, which is the usual case; when one is refused, once more, row by row. */
-  #insertAll (batch: LogBatch): LogAppendResult {
+  /** Many rows per statement and none with a savepoint of its own, which is the usual case; when one is refused, once more, row by row. */
+  #insertAll (batch: PackedBatch): LogAppendResult {
     const { rows, at } = batch
     const db = this.#connection
     const name = `${batch.source} ${batch.seq}`
@@ -71,7 +72,7 @@ export class LogAppender {
     if (endings === undefined) {
       db.run('SAVEPOINT batch')
       try {
-        const duplicates = this.#insertRows(rows, at)
+        const duplicates = this.#insertAtOnce(rows, at)
         db.run('RELEASE batch')
         return { deadLetters: 0, duplicates }
       } catch (error) {
@@ -81,7 +82,7 @@ export class LogAppender {
       }
     }
     const result = { deadLetters: 0, duplicates: 0 }
-    for (const [index, row] of rows.entries()) {
+    for (const [index, row] of unpackRows(rows).entries()) {
       let reason = endings?.get(index)
       if (reason === undefined) {
         db.run('SAVEPOINT one_row')
@@ -101,6 +102,13 @@ export class LogAppender {
     return result
   }
 
+  #insertAtOnce (rows: PackedRows, now: number): number {
+    // Requests of one millisecond keep their order.
+    if (rows.others.some(({ kind }) => kind === 'ip')) return this.#insertRows(unpackRows(rows), now)
+    this.#bulk.insert(rows, dayOf(now))
+    return this.#insertRows(rows.others, now)
+  }
+
   /** Undoes what a refused row did. Where it has undone the whole transaction itself, that is learned, and thrown. */
   #undo (savepoint: string, error: unknown, learn: () => void): void {
     this.#texts.forget()
@@ -115,50 +123,22 @@ export class LogAppender {
 
   /** @returns how many were left out as duplicates */
   #insertRows (rows: LogRow[], now: number): number {
-    const day = dayOf(now)
     let duplicates = 0
-    let last = NO_ROW
     for (const row of rows) {
-      if (row.kind === 'activity') {
-        this.#insertActivity(row)
-      } else if (row.idempotencyKey !== undefined && this.#connection.run('INSERT OR IGNORE INTO ingested (key, at) VALUES (?, ?)', row.idempotencyKey, now).changes === 0) {
-        duplicates++
-      } else {
-        last = this.#insertIpLog(row, day, last)
-      }
+      if (row.kind === 'activity') this.#connection.run(INSERT_ACTIVITY, row.at, row.userId, row.sessionId, row.action, row.ip, row.detail)
+      else if (row.idempotencyKey !== undefined && this.#connection.run('INSERT OR IGNORE INTO ingested (key, at) VALUES (?, ?)', row.idempotencyKey, now).changes === 0) duplicates++
+      else this.#insertIpLog(row, dayOf(now))
     }
     return duplicates
   }
 
-  #insertActivity (row: ActivityRow): void {
-    this.#connection.run(INSERT_ACTIVITY, row.at, row.userId, row.sessionId, row.action, row.ip, row.detail)
-  }
-
-  /** @returns time and id used, which spare the next row of the same millisecond a lookup */
-  #insertIpLog (row: IpLogRow, day: number, last: Placed): Placed {
+  #insertIpLog (row: IpLogRow, day: number): void {
     const texts = this.#texts
     const ref = (text: string | null, kind: TextKind = 'shared') => text === null ? null : texts.ref(kind, text, day)
-    const id = this.#nextId(row.at, last)
-    this.#connection.run(INSERT_ROW, id, row.at - Math.floor(id / IDS_PER_MS), encodeAddress(row.ip), IP_SOURCES.indexOf(row.ipSource), encodeAddress(row.peerIp), row.peerPort,
+    const id = this.#ids.next(row.at)
+    this.#connection.run(INSERT_ONE, id, offsetOf(id, row.at), encodeAddress(row.ip), IP_SOURCES.indexOf(row.ipSource), encodeAddress(row.peerIp), row.peerPort,
       row.method, texts.ref('shared', row.path, day), ref(row.route), row.status, row.durationUs, ref(row.userAgent), ref(row.referer), ref(row.sessionId, 'session'), ref(row.userId, 'user'),
       row.requestId, IP_LOG_OUTCOMES.indexOf(row.outcome))
-    return { at: row.at, id }
-  }
-
-  #nextId (at: number, last: Placed): number {
-    // The row before was of the same millisecond, and we hold the write lock: nobody took the next number.
-    if (last.at === at && (last.id + 1) % IDS_PER_MS !== 0) return last.id + 1
-    let from = at * IDS_PER_MS
-    let next = this.#firstFree(from)
-    while (next === null) next = this.#firstFree(from += IDS_PER_MS)
-    return next
-  }
-
-  /** The next id of the millisecond that starts with id `from`; null when it is used up. */
-  #firstFree (from: number): number | null {
-    const { id } = this.#connection.get<{ id: number | null }>('SELECT max(id) AS id FROM ip_log_rows WHERE id >= ? AND id < ?', from, from + IDS_PER_MS)!
-    if (id === null) return from
-    return id < from + IDS_PER_MS - 1 ? id + 1 : null
   }
 
   #bury (row: LogRow, reason: string, now: number): void {

@@ -3,17 +3,21 @@
  * the reader thread's when the former met a lock (WAL recovery, at a start-up beside us).
  */
 import type { EndReason } from '../../lib/vocabulary.js'
-import type { MaybePromise, SessionLookup } from '../storage.js'
+import type { MaybePromise, SessionLookup, TokenHash } from '../storage.js'
 import type { Connection } from './connection.js'
 import { isLock, toDoormanError } from './errors.js'
 import { SESSION_COLUMNS, toSession, type SessionRow } from './session-rows.js'
 
 interface TombstoneRow { session_id: string, user_id: string, reason: EndReason, ended_at: number, grace_until: number }
 
-export function findSession (connection: Connection, tokenHash: Uint8Array, now: number): SessionLookup | null {
-  const live = connection.get<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE token_hash = ?`, tokenHash)
+/** A token's hash as the file has it. */
+export const hashBytes = (tokenHash: TokenHash): Buffer => Buffer.from(tokenHash, 'hex')
+
+export function findSession (connection: Connection, tokenHash: TokenHash, now: number): SessionLookup | null {
+  const hash = hashBytes(tokenHash)
+  const live = connection.get<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE token_hash = ?`, hash)
   if (live !== undefined) return { state: 'live', session: toSession(live) }
-  const ended = connection.get<TombstoneRow>('SELECT session_id, user_id, reason, ended_at, grace_until FROM session_tombstones WHERE token_hash = ?', tokenHash)
+  const ended = connection.get<TombstoneRow>('SELECT session_id, user_id, reason, ended_at, grace_until FROM session_tombstones WHERE token_hash = ?', hash)
   if (ended === undefined) return null
   if (ended.grace_until > now) {
     const successor = connection.get<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE id = ?`, ended.session_id)

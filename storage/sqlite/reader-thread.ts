@@ -5,7 +5,7 @@ import { changeCounter, findSession } from './point-reads.js'
 import type { ThreadSettings, WireRequest } from './protocol.js'
 import { exportSessions, getSession, listActivity, listBlocks, listCleanupRuns, listIpLogs, listSessions, seriesIpLogs, topIpLogs } from './queries.js'
 import { countSweepable, sweepFile } from './retention-writes.js'
-import { SWEEP_TARGETS, type SweepTarget } from '../storage.js'
+import { SWEEP_TARGETS, type SweepTarget, type TokenHash } from '../storage.js'
 import { answer, runThread, type Post, type ThreadService } from './thread-shell.js'
 
 await runThread(startReader)
@@ -23,7 +23,7 @@ async function startReader ({ location }: ThreadSettings, { reply }: Post): Prom
     listBlocks: onMain(listBlocks),
     listCleanupRuns: onMain(listCleanupRuns),
     exportSessions: onMain(exportSessions),
-    findSession: onMain((connection, { tokenHash, now }: { tokenHash: Uint8Array, now: number }) => findSession(connection, tokenHash, now)),
+    findSession: onMain((connection, { tokenHash, now }: { tokenHash: TokenHash, now: number }) => findSession(connection, tokenHash, now)),
     changeCounter: onMain((connection, { name }: { name: string }) => changeCounter(connection, name)),
     getRow: onMain(getRow),
     allRows: onMain(allRows),

@@ -9,10 +9,10 @@
  *   what is remembered is read again before it is refused (`idleBefore`).
  * - Only live sessions are remembered. What is refused is always read.
  */
-import type { SessionLookup } from '../storage.js'
+import type { SessionLookup, TokenHash } from '../storage.js'
 
 type LiveSession = Extract<SessionLookup, { state: 'live' | 'grace' }>
-interface Entry { readonly key: string, readonly found: LiveSession, readonly counter: number, readonly readAt: number }
+interface Entry { readonly key: TokenHash, readonly found: LiveSession, readonly counter: number, readonly readAt: number }
 
 /** How often the counter is looked at, ms. */
 const CHECK_MS = 1
@@ -23,7 +23,7 @@ const SIZE = 4000
 
 export interface SessionCacheOptions {
   /** The file's own answers. Both may throw; then nothing is remembered. */
-  read (tokenHash: Buffer, now: number): SessionLookup | null
+  read (tokenHash: TokenHash, now: number): SessionLookup | null
   counter (): number
   /** Milliseconds, monotonic. */
   monotonic (): number
@@ -46,20 +46,32 @@ export class SessionCache {
     this.#size = options.size ?? SIZE
   }
 
+  /**
+   * What a token leads to, where that is remembered and the counter was looked at within this millisecond; undefined where `find` must look.
+   * The usual case, apart from the others so that it costs nothing but itself. Never throws.
+   */
+  remembered (key: TokenHash, idleBefore: number): SessionLookup | undefined {
+    const time = this.#options.monotonic()
+    return time - this.#checkedAt < CHECK_MS ? this.#recall(key, time, idleBefore) : undefined
+  }
+
   /** What a token leads to. A session remembered that was last used at or before `idleBefore` is read again. */
-  find (tokenHash: Buffer, now: number, idleBefore: number): SessionLookup | null {
+  find (key: TokenHash, now: number, idleBefore: number): SessionLookup | null {
     const time = this.#options.monotonic()
     if (time - this.#checkedAt >= CHECK_MS) {
       this.#counter = this.#options.counter()
       this.#checkedAt = time
     }
-    // A string of as many characters as the hash has bytes: the fastest key there is for a Map.
-    const key = tokenHash.toString('latin1')
-    const entry = this.#young.get(key) ?? this.#old.get(key)
-    if (entry !== undefined && entry.counter === this.#counter && time - entry.readAt < MAX_AGE_MS && entry.found.session.lastActiveAt > idleBefore) return entry.found
-    const found = this.#options.read(tokenHash, now)
+    const remembered = this.#recall(key, time, idleBefore)
+    if (remembered !== undefined) return remembered
+    const found = this.#options.read(key, now)
     if (found?.state === 'live') this.#remember({ key, found, counter: this.#counter, readAt: time })
     return found
+  }
+
+  #recall (key: TokenHash, time: number, idleBefore: number): LiveSession | undefined {
+    const entry = this.#young.get(key) ?? this.#old.get(key)
+    return entry !== undefined && entry.counter === this.#counter && time - entry.readAt < MAX_AGE_MS && entry.found.session.lastActiveAt > idleBefore ? entry.found : undefined
   }
 
   /** This process changed sessions: the next check looks at the counter, however soon it comes. */

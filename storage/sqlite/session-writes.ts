@@ -3,12 +3,12 @@ import { doormanError } from '../../errors.js'
 import type { EndReason } from '../../lib/vocabulary.js'
 import type { EndedSession, SessionCreateParams, SessionCreateResult, SessionRotateParams, SessionSelection, SessionTouch } from '../storage.js'
 import type { Binding, Connection } from './connection.js'
+import { hashBytes } from './point-reads.js'
 import { SESSION_COLUMNS, sessionValues } from './session-rows.js'
 
 /** The limit is exact under parallel logins, because counting, evicting and inserting share one write transaction. */
 export function createSession (connection: Connection, { tokenHash, session, limit, now, idleBefore, replaces }: SessionCreateParams): SessionCreateResult {
-  // Nothing brings an ended token back: a caller that brings tokens of its own may not know yet that this one has ended.
-  if (connection.get('SELECT 1 FROM session_tombstones WHERE token_hash = ?', tokenHash) !== undefined) throw doormanError('DOORMAN_CONSTRAINT', ['the token has ended'])
+  const hash = hashBytes(tokenHash)
   if (replaces !== undefined) connection.run('DELETE FROM sessions WHERE id = ?', replaces)
   let evicted: EndedSession[] = []
   if (limit !== null) {
@@ -21,12 +21,17 @@ export function createSession (connection: Connection, { tokenHash, session, lim
       evicted = victims.flatMap(({ id }) => end(connection, 'id = ?', [id], 'limit', now))
     }
   }
-  connection.run(`INSERT INTO sessions (token_hash, ${SESSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, tokenHash, ...sessionValues(session))
+  // Nothing brings an ended token back: a caller that brings tokens of its own may not know yet that this one has ended.
+  const { changes } = connection.run(`INSERT INTO sessions (token_hash, ${SESSION_COLUMNS}) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    WHERE NOT EXISTS (SELECT 1 FROM session_tombstones WHERE token_hash = ?)`, hash, ...sessionValues(session), hash)
+  if (changes === 0) throw doormanError('DOORMAN_CONSTRAINT', ['the token has ended'])
   return { created: true, evicted }
 }
 
 /** Conditional on the present token, so of many parallel rotations exactly one wins. */
-export function rotateSession (connection: Connection, { sessionId, fromHash, toHash, now, graceUntil, reauthenticated }: SessionRotateParams): boolean {
+export function rotateSession (connection: Connection, { sessionId, now, graceUntil, reauthenticated, ...tokens }: SessionRotateParams): boolean {
+  const fromHash = hashBytes(tokens.fromHash)
+  const toHash = hashBytes(tokens.toHash)
   const row = connection.get<{ user_id: string }>('SELECT user_id FROM sessions WHERE token_hash = ? AND id = ?', fromHash, sessionId)
   if (row === undefined) return false
   connection.run('UPDATE sessions SET token_hash = ?, rotated_at = ?, last_active_at = max(last_active_at, ?) WHERE token_hash = ?', toHash, now, now, fromHash)

@@ -22,6 +22,11 @@ const HAND_OVER = 4000
 /** Between two looks at what stays in a WAL. While another thread copies back they must be frequent: it has only a moment's lead. */
 const COMMITS_PER_LOOK = 10
 const RECHECK_MS = 1000
+/**
+ * After so many checkpoints of the writer the connection gives its page cache back. It fills with pages that were written once and are never
+ * looked at again (40 MB per file, and then stays), while those in use are read again in an instant: they are in the system's cache.
+ */
+const CHECKPOINTS_PER_RELEASE = 4
 
 export interface WalWatchOptions {
   connection: Connection
@@ -44,6 +49,7 @@ export class WalWatch {
   #cutFrom: number
   #pageSize: number
   #commits = 0
+  #checkpoints = 0
   #timer: NodeJS.Timeout | undefined
   #copyBack: CopyBack
   #handedOver = false
@@ -68,8 +74,10 @@ export class WalWatch {
     this.#schedule()
     this.#try(() => {
       const { frames, copied } = walState(this.#options.connection)
-      if (frames >= WAL_AUTOCHECKPOINT && copied < frames && !this.#handedOver) this.#look('PASSIVE')
-      else if (++this.#commits % COMMITS_PER_LOOK === 0) this.#look('NOOP')
+      if (frames >= WAL_AUTOCHECKPOINT && copied < frames && !this.#handedOver) {
+        this.#look('PASSIVE')
+        if (++this.#checkpoints % CHECKPOINTS_PER_RELEASE === 0) this.#options.connection.releaseMemory()
+      } else if (++this.#commits % COMMITS_PER_LOOK === 0) this.#look('NOOP')
     })
   }
 

@@ -2,9 +2,9 @@
 import type { SessionRotateParams, SessionTouch, SweepParams } from '../storage.js'
 import { cutWal } from './checkpoint.js'
 import type { Connection, FileName } from './connection.js'
-import type { WriteOperation } from './file-writer.js'
+import type { WriteOperation } from './lanes.js'
 import { runBatch } from './host-statements.js'
-import { countRows, unpackRows, type PackedBatch } from './log-wire.js'
+import { countRows, type PackedBatch } from './log-wire.js'
 import type { LogAppender } from './log-writes.js'
 import { acquireLease, addBlock, addCleanupRun, eraseLog, eraseSessions, maintain, releaseLease, removeBlock, sweep } from './retention-writes.js'
 import { createSession, endSessions, rotateSession, touchSessions, updateSessionData } from './session-writes.js'
@@ -55,7 +55,7 @@ export function logOperations (appender: LogAppender): OperationTable {
   return {
     appendLog: {
       lane: 'bulk',
-      run: (_connection, { rows, ...batch }: PackedBatch) => appender.append({ ...batch, rows: unpackRows(rows) }),
+      run: (_connection, batch: PackedBatch) => appender.append(batch),
       rows: ({ rows }: PackedBatch) => countRows(rows),
       again: () => appender.again()
     },

@@ -27,7 +27,7 @@ t.test('R1: 100 000 tokens and ids are unique and well-formed', async t => {
   for (let i = 0; i < 100_000; i++) {
     const token = createToken(random)
     tokens.add(token)
-    ids.add(createSessionId(random))
+    ids.add(createSessionId(random, 1_800_000_000_000))
     if (isToken(token)) wellFormed++
   }
   t.equal(tokens.size, 100_000)
@@ -64,19 +64,24 @@ t.test('R6: junk is refused in less than a microsecond', async t => {
 
 t.test('the hash is the SHA-256 of the text, on every Node', async t => {
   const token = createToken(randomBytes)
-  const expected = createHash('sha256').update(token).digest()
+  const expected = createHash('sha256').update(token).digest('hex')
   t.same(hashToken(token), expected)
   t.same(createTokenHash(undefined)(token), expected)
 })
 
-t.test('ids are 128 bits of their own', async t => {
+t.test('ids are ULIDs: they sort by time, and have 80 bits of their own', async t => {
   const sizes: number[] = []
   const random = (size: number) => {
     sizes.push(size)
     return randomBytes(size)
   }
-  t.match(createSessionId(random), /^s_[\w-]{22}$/)
-  t.same(sizes, [16])
+  t.match(createSessionId(random, 1_800_000_000_000), /^s_[0-9a-hjkmnp-tv-z]{26}$/)
+  t.same(sizes, [16], 'five bits of each')
+  const times = [0, 1, 31, 32, 1_800_000_000_000, 1_800_000_000_001, 2 ** 48 - 1]
+  const ids = times.map(time => createSessionId(randomBytes, time))
+  t.same([...ids].sort(), ids)
+  // As in the specification's example.
+  t.match(createSessionId(randomBytes, 1_469_922_850_259), /^s_01arz3ndek/i)
 })
 
 t.test('the pool hands out fresh bytes and keeps none', async t => {

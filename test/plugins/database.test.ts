@@ -21,9 +21,9 @@ t.test('opens at registration, closes last', async t => {
 })
 
 t.test('twice on one instance is refused', async t => {
+  const url = `file:${tempFile(t)}`
   const app = Fastify()
   t.teardown(() => app.close())
-  const url = `file:${tempFile(t)}`
   await app.register(database, { url })
   await t.rejects(async () => { await app.register(database, { url }) }, { code: 'DOORMAN_ALREADY_REGISTERED' })
 })

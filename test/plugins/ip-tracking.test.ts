@@ -72,7 +72,7 @@ t.test('a unix socket has no address, unless the proxy in front tells one', asyn
   const { app, database } = await build(t)
   // The test directory's path is longer than the name of a socket may be.
   const folder = mkdtempSync(join(tmpdir(), 'doorman-'))
-  t.teardown(() => rmSync(folder, { recursive: true }))
+  t.teardown(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }))
   const path = join(folder, 's')
   await app.listen({ path })
   await new Promise<void>((resolve, reject) => http.get({ socketPath: path, path: '/' }, res => res.resume().on('end', resolve)).on('error', reject))

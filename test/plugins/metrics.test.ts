@@ -3,8 +3,10 @@ import fastify from 'fastify'
 import fp from 'fastify-plugin'
 import t, { type Test } from 'tap'
 import type { CleanupRun } from '../../storage/storage.js'
+import doorman from '../../plugins/doorman.js'
 import metrics, { type MetricsOptions } from '../../plugins/metrics.js'
 import { databaseStats, fakeDatabase } from '../fake-database.js'
+import { tempFile } from '../helper.js'
 
 function setup (t: Test, options: MetricsOptions, parts: Parameters<typeof fakeDatabase>[0] = {}) {
   const lines: { msg: string, err?: { message: string } }[] = []
@@ -69,12 +71,27 @@ t.test('requests are counted by status and duration', async t => {
   t.notMatch(text, 'status="5xx"')
 })
 
+t.test('with the IP tracking requests are counted where it sees them end, also those that leave no row', async t => {
+  const url = `file:${tempFile(t)}`
+  const app = fastify()
+  t.teardown(() => app.close())
+  await app.register(doorman, { database: { url }, ipTracking: { ignore: { paths: ['/health'] } } })
+  app.get('/health', async () => 'ok')
+  app.get('/ok', async () => 'ok')
+  for (const url of ['/health', '/ok', '/none']) await app.inject(url)
+  // The event comes after the reply.
+  await new Promise(resolve => setImmediate(resolve))
+  const text = await app.metrics.render()
+  for (const line of ['count{status="2xx"} 2', 'count{status="4xx"} 1']) t.match(text, `doorman_http_request_duration_seconds_${line}\n`)
+  t.match(text, /doorman_http_request_duration_seconds_sum\{status="2xx"\} 0\.\d/)
+})
+
 t.test('the other plugins are shown where they are there, in whatever order', async t => {
   const lastCleanup = { startedAt: 5000, durationMs: 1, complete: true, removed: { ipLogs: 3 } } as unknown as CleanupRun
   const { app } = setup(t, { path: null }, { lastCleanup, eventLoopDelay: { count: 2, mean: 2e7, max: 4e7, percentile: () => 3e7 } })
   app.register(fp(async app => {
     app.decorate('sessions', { stats: () => ({ created: 3, renewed: 0, ended: {}, refused: {}, pendingTouches: 0 }) } as never)
-    app.decorate('ipTracking', { stats: () => ({ open: 2, ignored: 0, outcomes: {} }) } as never)
+    app.decorate('ipTracking', { stats: () => ({ open: 2, ignored: 0, outcomes: {} }), onRequestEnd () {} } as never)
   }))
   await app.ready()
   const text = await app.metrics.render()

@@ -599,12 +599,41 @@ t.test('without any address, as on a unix socket, and without a user agent', asy
   t.match((await plain.inject({ url: '/me', headers })).json(), { session: { lastIp: null } })
 })
 
-t.test('a cookie plugin of the host is used', async t => {
-  const { app, login } = await setUp(t, { before: app => app.register(cookiePlugin, { secret: 'a-secret-of-the-host-32-characters', parseOptions: { domain: 'example.org', signed: true, partitioned: true } }) })
-  const { reply, token, cookie } = await login(HTTPS)
-  t.match(reply.headers['set-cookie'], `__Host-sid=${token}; Max-Age=2592000`)
-  t.notMatch(reply.headers['set-cookie'], /Domain|Partitioned/i, 'its defaults have no say in ours')
-  t.equal((await app.inject({ url: '/private', headers: { ...HTTPS, cookie } })).statusCode, 200)
+for (const when of ['before', 'after'] as const) {
+  t.test(`a cookie plugin of the host, registered ${when}: both set their cookies`, async t => {
+    const register = (app: FastifyInstance) => app.register(cookiePlugin, { secret: 'a-secret-of-the-host-32-characters', parseOptions: { domain: 'example.org', signed: true, partitioned: true } })
+    const both = (app: FastifyInstance) => app.post('/both', async (request, reply) => {
+      reply.setCookie('theirs', 'x')
+      const { token, session } = await app.sessions.create({ userId: 'ada' })
+      app.setSessionCookie(reply, token, session)
+      return { theirs: request.cookies['theirs'] ?? null, token }
+    })
+    const { app, login } = await setUp(t, when === 'before' ? { before: register, after: both } : { after: async app => { await register(app); both(app) } })
+    const { reply, token, cookie } = await login(HTTPS)
+    t.match(reply.headers['set-cookie'], `__Host-sid=${token}; Max-Age=2592000`)
+    t.notMatch(reply.headers['set-cookie'], /Domain|Partitioned/i, 'its defaults have no say in ours')
+    t.equal((await app.inject({ url: '/private', headers: { ...HTTPS, cookie } })).statusCode, 200)
+    const set = await app.inject({ method: 'POST', url: '/both', headers: { ...HTTPS, cookie: 'theirs=y' } })
+    t.match(set.headers['set-cookie'], [`__Host-sid=${set.json().token}; Max-Age`, /^theirs=x/])
+  })
+}
+
+t.test('of several session cookies in one reply the last one is sent, beside those of the host', async t => {
+  const { app } = await setUp(t, {
+    after: app => app.post('/busy', async (_request, reply) => {
+      reply.header('set-cookie', 'sids=1')
+      const { token, session } = await app.sessions.create({ userId: 'ada' })
+      app.setSessionCookie(reply, token, session)
+      app.clearSessionCookie(reply)
+      reply.header('set-cookie', 'other=2')
+      const { token: last } = await app.sessions.rotate(token)
+      app.setSessionCookie(reply, last, session)
+      return { last }
+    })
+  })
+  const reply = await app.inject({ method: 'POST', url: '/busy' })
+  t.match(reply.headers['set-cookie'], ['sids=1', 'other=2', `sid=${reply.json().last}; Max-Age`])
+  t.equal(reply.headers['set-cookie']?.length, 3)
 })
 
 t.test('listeners that fail are logged, the request goes on', async t => {

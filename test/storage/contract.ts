@@ -12,7 +12,7 @@ export const HOUR = 3_600_000
 export const DAY = 24 * HOUR
 
 let counter = 0
-export const hashOf = (text: string) => createHash('sha256').update(text).digest()
+export const hashOf = (text: string) => createHash('sha256').update(text).digest('hex')
 
 export function session (overrides: Partial<SessionRecord> = {}): SessionRecord {
   return {
@@ -93,7 +93,7 @@ export function storageContract (t: Test, open: OpenFresh): void {
     const { record, tokenHash } = await create(storage)
     await t.rejects(create(storage, { id: record.id }), { code: 'DOORMAN_CONSTRAINT' })
     await t.rejects(create(storage, {}, { tokenHash }), { code: 'DOORMAN_CONSTRAINT' })
-    await t.rejects(create(storage, {}, { tokenHash: Buffer.alloc(3) }), { code: 'DOORMAN_CONSTRAINT' })
+    await t.rejects(create(storage, {}, { tokenHash: 'abcdef' }), { code: 'DOORMAN_CONSTRAINT' })
     t.equal((await storage.listSessions({ now: NOW, idleBefore: 0, limit: 10 })).items.length, 1)
   })
 
@@ -179,7 +179,7 @@ export function storageContract (t: Test, open: OpenFresh): void {
   t.test('sessions: a rotation without grace ends the grace of earlier tokens', async t => {
     const storage = await open(t)
     const { record, tokenHash } = await create(storage)
-    const rotate = (from: Buffer, to: string, graceUntil: number) => storage.rotateSession({ sessionId: record.id, fromHash: from, toHash: hashOf(to), now: NOW, graceUntil, reauthenticated: null })
+    const rotate = (from: string, to: string, graceUntil: number) => storage.rotateSession({ sessionId: record.id, fromHash: from, toHash: hashOf(to), now: NOW, graceUntil, reauthenticated: null })
     await rotate(tokenHash, 'b', NOW + 1000)
     await rotate(hashOf('b'), 'c', NOW + 1000)
     t.match([await storage.findSession(tokenHash, NOW), await storage.findSession(hashOf('b'), NOW)], [{ state: 'grace' }, { state: 'grace' }])

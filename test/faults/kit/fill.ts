@@ -1,4 +1,5 @@
 /** Fills a log with old rows, many and quickly: the product's own code for appending, in this process and without its threads. */
+import { packRows } from '../../../storage/sqlite/log-wire.js'
 import { LogAppender } from '../../../storage/sqlite/log-writes.js'
 import { openFile } from '../../../storage/sqlite/open-file.js'
 import { logMigrations } from '../../../storage/sqlite/schema-log.js'
@@ -23,7 +24,7 @@ export async function fillLog (file: string, { count, from, to, name }: { count:
     for (let done = 0, seq = 1; done < count; seq++) {
       const rows = Array.from({ length: Math.min(ROWS_PER_TRANSACTION, count - done) }, (_, i) => oldRow(done + i, Math.floor(from + (to - from) * (done + i) / count), name))
       connection.run('BEGIN IMMEDIATE')
-      appender.append({ source: `fill-${name}`, seq, at: rows[0]!.at, rows })
+      appender.append({ source: `fill-${name}`, seq, at: rows[0]!.at, rows: packRows(rows) })
       connection.run('COMMIT')
       done += rows.length
     }

@@ -121,7 +121,7 @@ t.test('in operation: who meets it is told, and health is degraded from then on'
     const file = await closed(t)
     damage(file, 'sessions')
     const storage = await openSqliteStorage(t, file)
-    t.throws(() => storage.findSession(Buffer.alloc(32), NOW), { code: 'DOORMAN_STORAGE_CORRUPT' })
+    t.throws(() => storage.findSession('0'.repeat(64), NOW), { code: 'DOORMAN_STORAGE_CORRUPT' })
     t.match(storage.health(), { status: 'degraded' })
   })
 })

@@ -3,7 +3,8 @@ import t, { type Test } from 'tap'
 import Database from 'better-sqlite3'
 import { performance } from 'node:perf_hooks'
 import { Connection } from '../../../storage/sqlite/connection.js'
-import { FileWriter, type WriteOperation } from '../../../storage/sqlite/file-writer.js'
+import { FileWriter } from '../../../storage/sqlite/file-writer.js'
+import type { WriteOperation } from '../../../storage/sqlite/lanes.js'
 import { LockWatch } from '../../../storage/sqlite/lock-watch.js'
 import type { LockNotice, WireReply } from '../../../storage/sqlite/protocol.js'
 import { doormanError } from '../../../errors.js'
@@ -90,7 +91,15 @@ t.test('a failing operation fails alone', async t => {
   t.equal(groups.length, 1)
   t.match(groups[0], [{ id: 1, ok: true, value: 1 }, { id: -1, ok: false, error: { code: 'DOORMAN_CONSTRAINT' } }, { id: 2, ok: true }])
   t.same(rows(), [1, 2])
-  t.equal(state.rollbacks, 1)
+  t.equal(state.rollbacks, 2, 'of all three, and of the second alone when they ran again')
+})
+
+t.test('one that fails by itself runs once', async t => {
+  const { writer, groups, rows, settled, state } = setUp(t)
+  writer.submit(1, insert, -1 as never)
+  await settled(1)
+  t.match(groups, [[{ id: 1, ok: false, error: { code: 'DOORMAN_CONSTRAINT' } }]])
+  t.same([rows(), state.rollbacks], [[], 1])
 })
 
 t.test('one that ends the transaction fails alone, too; the others run again, in their order', async t => {

@@ -1,5 +1,6 @@
 /** Appending when there is no space (nothing of the batch stays, and it can be sent again), and rows that end the transaction they are in. */
 import t, { type Test } from 'tap'
+import { packRows } from '../../../storage/sqlite/log-wire.js'
 import { LogAppender } from '../../../storage/sqlite/log-writes.js'
 import { openFile } from '../../../storage/sqlite/open-file.js'
 import { logMigrations } from '../../../storage/sqlite/schema-log.js'
@@ -20,11 +21,11 @@ for (const [how, rows] of [['at once', big], ['row by row, beside a bad row', [i
     const { connection, appender, limit } = await setUp(t)
     limit(connection.number('page_count') + 5)
     connection.db.exec('BEGIN IMMEDIATE')
-    t.throws(() => appender.append({ source: 's', seq: 1, at: NOW, rows: [...rows] }), { code: 'SQLITE_FULL' })
+    t.throws(() => appender.append({ source: 's', seq: 1, at: NOW, rows: packRows(rows) }), { code: 'SQLITE_FULL' })
     if (connection.db.inTransaction) connection.db.exec('ROLLBACK')
     appender.forgetTexts()
     limit(1_000_000)
-    t.match(appender.append({ source: 's', seq: 1, at: NOW, rows: [...rows] }), { deadLetters: rows.length - 500 })
+    t.match(appender.append({ source: 's', seq: 1, at: NOW, rows: packRows(rows) }), { deadLetters: rows.length - 500 })
     t.same(connection.get('SELECT count(*) AS n FROM ip_logs WHERE path IS NOT NULL'), { n: 500 })
   })
 }
@@ -35,7 +36,7 @@ t.test('a row that ends the transaction is found, set aside, and the others are 
     CREATE TRIGGER rude BEFORE INSERT ON ip_log_rows WHEN NEW.method IN ('RUDE', 'ROUGH') BEGIN SELECT RAISE(ROLLBACK, 'not here'); END;
     CREATE TRIGGER polite BEFORE INSERT ON ip_log_rows WHEN NEW.method = 'POLITE' BEGIN SELECT RAISE(ABORT, 'please not'); END`)
   const rows = ['GET', 'POLITE', 'RUDE', 'GET', 'ROUGH', 'GET'].map(method => ipRow({ method }))
-  const batch = { source: 's', seq: 1, at: NOW, rows }
+  const batch = { source: 's', seq: 1, at: NOW, rows: packRows(rows) }
   const attempt = () => {
     connection.db.exec('BEGIN IMMEDIATE')
     try {
@@ -61,7 +62,7 @@ t.test('a row that ends the transaction is found, set aside, and the others are 
 t.test('a batch that begins with such a row', async t => {
   const { connection, appender } = await setUp(t)
   connection.db.exec('CREATE TRIGGER rude BEFORE INSERT ON ip_log_rows WHEN NEW.method = \'RUDE\' BEGIN SELECT RAISE(ROLLBACK, \'not here\'); END')
-  const batch = { source: 's', seq: 1, at: NOW, rows: [ipRow({ method: 'RUDE' }), ipRow()] }
+  const batch = { source: 's', seq: 1, at: NOW, rows: packRows([ipRow({ method: 'RUDE' }), ipRow()]) }
   const ends = () => {
     connection.db.exec('BEGIN IMMEDIATE')
     t.throws(() => appender.append(batch), { code: 'SQLITE_CONSTRAINT_TRIGGER' })
