@@ -1,6 +1,6 @@
 /**
- * What Fastify knows but does not say: which servers it listens on, and how `trustProxy` tells a client's address from a
- * request that no hook has seen. Both are kept under symbols. Where a release has them no more, less is known and nothing
+ * What Fastify knows but does not say, or not without cost: which servers it listens on, how `trustProxy` tells a client's address from a
+ * request that no hook has seen, and a route's `config` without a new `routeOptions` for it. All are kept under symbols. Where a release has them no more, less is known and nothing
  * fails: the tests of IP tracking notice.
  */
 import type { IncomingMessage, Server } from 'node:http'
@@ -30,5 +30,21 @@ export function clientAddresses (fastify: object): ClientAddresses {
     // Fastify puts a second getter in front of its own.
     trustsProxies: getters > 1,
     addressOf: raw => (Object.assign(Object.create(prototype) as object, { raw }) as { ip?: string }).ip
+  }
+}
+
+/** What a route was given as `config`, and what Fastify adds to it. */
+export interface RouteConfig { url?: string | undefined, method?: string | string[] | undefined }
+
+/**
+ * Makes what reads the `config` of a request's route. `request.routeOptions` is an object of twelve fields, made anew with each look, which is
+ * too much for a hook that runs in every request.
+ */
+export function createRouteConfigReader<Config extends RouteConfig> (): (request: { routeOptions: { config: Config } }) => Config {
+  /** Null where this release of Fastify has none. */
+  let context: symbol | null | undefined
+  return request => {
+    if (context === undefined) context = Object.getOwnPropertySymbols(request).find(symbol => symbol.description === 'fastify.context') ?? null
+    return context === null ? request.routeOptions.config : (request as unknown as Record<symbol, { config: Config }>)[context]!.config
   }
 }

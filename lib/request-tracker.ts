@@ -11,6 +11,7 @@ import type { Socket } from 'node:net'
 import { doormanError, RETRY_AFTER_SECONDS } from '../errors.js'
 import type { IpLogRow } from '../storage/storage.js'
 import type { BlockList } from './block-list.js'
+import { createRouteConfigReader } from './fastify-internals.js'
 import { createHeldPlaces } from './held-places.js'
 import { createOutsideRequests, type OutsideRequestsOptions } from './outside-requests.js'
 import { clientOf, headOf, targetOf } from './request-row.js'
@@ -48,6 +49,7 @@ export function createRequestTracker (options: RequestTrackerOptions) {
   const { ignores } = settings
   const committedByDefault = settings.durability === 'committed'
   const places = createHeldPlaces(queue)
+  const configOf = createRouteConfigReader<TrackedRequest['routeOptions']['config']>()
   const counters: TrackerStats = { open: 0, ignored: 0, outcomes: Object.fromEntries(IP_LOG_OUTCOMES.map(outcome => [outcome, 0])) as TrackerStats['outcomes'] }
   let { onForwardedFor } = options
   let keptHouseAt = 0
@@ -76,8 +78,7 @@ export function createRequestTracker (options: RequestTrackerOptions) {
     if (blocks !== null && address !== null && blocks.match(address, at) !== null) verdict = 'blocked'
     else if (requiresHost && raw.headers.host === undefined && raw.httpVersionMajor === 1 && raw.httpVersionMinor === 1) verdict = 'refused'
 
-    const { url, config } = request.routeOptions
-    const tracking = config.ipTracking
+    const { url, ipTracking: tracking } = configOf(request)
     if (tracking === false || (ignores !== null && ignores(targetOf(raw), address))) {
       counters.ignored++
       raw[kVisit] = null

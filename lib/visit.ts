@@ -10,7 +10,7 @@ export interface TrackedRequest {
   id: string
   ip: string | undefined
   raw: IncomingMessage
-  routeOptions: { url?: string | undefined, config: { ipTracking?: RouteTracking } }
+  routeOptions: { config: { url?: string | undefined, ipTracking?: RouteTracking } }
   clientAddress: string | null
 }
 /** What is used of a Fastify reply. */
@@ -88,7 +88,7 @@ export function clientLeft (raw: IncomingMessage): boolean {
 /** How a request ended whose response is closed. */
 export function outcomeOf (visit: Visit): IpLogOutcome {
   const { raw, res, verdict, reply } = visit
-  if (verdict === 'timeout' || codeOf(res.errored) === HANDLER_TIMEOUT) return 'timeout'
+  if (verdict === 'timeout' || (res.errored != null && codeOf(res.errored) === HANDLER_TIMEOUT)) return 'timeout'
   if (isComplete(res)) return verdict ?? (res.statusCode >= 500 ? 'error' : 'replied')
   if (isTakenOver(raw, res, reply)) return 'replied'
   return verdict ?? (clientLeft(raw) ? 'aborted' : 'error')

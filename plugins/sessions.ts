@@ -7,6 +7,7 @@ import type { FastifyRequest, FastifyReply, onRequestHookHandler } from 'fastify
 import fp from 'fastify-plugin'
 import { doormanError, show } from '../errors.js'
 import { parseDuration } from '../lib/duration.js'
+import { createRouteConfigReader } from '../lib/fastify-internals.js'
 import { option, resolveOptions } from '../lib/options.js'
 import { requestSession, sessionOf, type RequestSession, type SessionSource } from '../lib/request-session.js'
 import { createRowQueue } from '../lib/row-queue.js'
@@ -100,6 +101,7 @@ export default fp<SessionsPluginOptions>(async (fastify, given) => {
     onListenerError: (error, event) => fastify.log.error({ err: error, event }, 'a listener of a session event failed')
   })
   const guard = createSessionGuard({ sessions, cookie, bearer, clock, serialize, log: fastify.log })
+  const configOf = createRouteConfigReader<FastifyRequest['routeOptions']['config']>()
   const policyOf = createPolicyReader(autoValidate ? OPTIONAL : NOT_LOOKED_AT, options.freshness)
 
   fastify.decorate('sessions', sessions)
@@ -122,7 +124,7 @@ export default fp<SessionsPluginOptions>(async (fastify, given) => {
 
   fastify.addHook('onRoute', route => { policyOf(route.config, `${String(route.method)} ${route.url}`) })
   fastify.addHook('onRequest', (request, reply, done) => {
-    const policy = policyOf(request.routeOptions.config, 'this route')
+    const policy = policyOf(configOf(request), 'this route')
     if (policy.look) guard.look(request, reply, policy, done)
     else done()
   })

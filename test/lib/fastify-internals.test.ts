@@ -1,7 +1,7 @@
 import Fastify from 'fastify'
 import type { IncomingMessage } from 'node:http'
 import t from 'tap'
-import { clientAddresses, secondaryServers } from '../../lib/fastify-internals.js'
+import { clientAddresses, createRouteConfigReader, secondaryServers } from '../../lib/fastify-internals.js'
 
 const raw = { headers: { 'x-forwarded-for': '192.0.2.7' }, socket: { remoteAddress: '127.0.0.1' } } as unknown as IncomingMessage
 
@@ -20,4 +20,17 @@ t.test('one that does not: less is known, nothing fails', async t => {
   t.equal(trustsProxies, false)
   t.equal(addressOf(raw), '127.0.0.1')
   t.strictSame(secondaryServers({}), [])
+})
+
+t.test('the config of a route is the one that routeOptions has, wherever it is kept', async t => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  const configOf = createRouteConfigReader()
+  const seen: unknown[] = []
+  app.addHook('onRequest', async request => { seen.push([configOf(request) === request.routeOptions.config, configOf(request).url]) })
+  app.get('/a/:id', { config: { rateLimit: 1 } as object }, async () => 'a')
+  for (const url of ['/a/1', '/a/2', '/none']) await app.inject(url)
+  t.same(seen, [[true, '/a/:id'], [true, '/a/:id'], [true, undefined]])
+  const config = {}
+  t.equal(createRouteConfigReader()({ routeOptions: { config } }), config, 'in a release that keeps it elsewhere')
 })
