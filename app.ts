@@ -123,7 +123,7 @@ async function assemble (app: FastifyInstance, config: Config, own: Required<Pic
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
-      info: { title: 'fastify-doorman', version: VERSION, description: 'Sessions, request log and retention on SQLite' },
+      info: { title: 'fastify-doorman', version: VERSION, description: 'Sessions, request log and retention on SQLite or PostgreSQL' },
       components: {
         securitySchemes: {
           apiKey: { type: 'http', scheme: 'bearer', description: 'An API key' },

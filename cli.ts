@@ -9,11 +9,14 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import { loadConfig, type Config } from './config.js'
 import { doormanError } from './errors.js'
 import { runDoctor, type Finding } from './lib/doctor.js'
+import { migrationText } from './lib/migration-report.js'
+import { runMigration } from './lib/migration.js'
 import { nearest } from './lib/options.js'
+import { createProgress } from './lib/progress.js'
 import { textTable } from './lib/text-table.js'
 import cleanup from './plugins/cleanup.js'
 import database from './plugins/database.js'
-import { openStorage } from './storage/open.js'
+import { openMigration, openStorage } from './storage/open.js'
 
 type OptionsConfig = NonNullable<ParseArgsConfig['options']>
 
@@ -112,7 +115,7 @@ const commands: Record<string, Command> = {
   blocks: {
     usage: 'doorman blocks [--remove ID]',
     summary: 'list blocked addresses, or lift a block',
-    details: '--remove lets the addresses of a block in again: within a second, by every server on the files.',
+    details: '--remove lets the addresses of a block in again: within a second, by every server on the database.',
     options: { remove: { type: 'string' } },
     args: [],
     run: ({ values, json }) => withDatabase(async ({ database: { storage, clock } }) => {
@@ -127,6 +130,14 @@ const commands: Record<string, Command> = {
       return 0
     })
   },
+  migrate: {
+    usage: 'doorman migrate --to URL [--final] [--verify]',
+    summary: 'copy everything to PostgreSQL while the server runs',
+    details: 'Copies what the SQLite files of DATABASE_URL hold, then reads it back and compares. It may be interrupted and repeated, and goes on where it was. --final ends it: every process on the files has to be stopped first. --verify only reads back and compares. Leave the password to PGPASSWORD or ~/.pgpass where others can see the command line.',
+    options: { to: { type: 'string' }, final: { type: 'boolean' }, verify: { type: 'boolean' } },
+    args: [],
+    run: given => migrate(given)
+  },
   doctor: {
     usage: 'doorman doctor',
     summary: 'test the configured database',
@@ -135,7 +146,8 @@ const commands: Record<string, Command> = {
     args: [],
     run: ({ json }) => withDatabase(async (app, config) => {
       const { storage, clock } = app.database
-      const { holdLock } = await import('./storage/sqlite/hold-lock.js')
+      // Only where there is a file to lock: elsewhere its driver may not be installed.
+      const holdLock = async (path: string) => (await import('./storage/sqlite/hold-lock.js')).holdLock(path)
       const openAnother = () => openStorage({ url: config.databaseUrl, logUrl: null, busyTimeout: config.busyTimeout, maxPending: 1000, log: app.log })
       const show = ({ ok, check, detail, ms }: Finding) => { process.stdout.write(`${ok ? 'ok    ' : 'FAILED'} ${check}: ${detail} (${ms} ms)\n`) }
       const findings = await runDoctor({ storage, openAnother, holdLock, clock, ...(json ? {} : { onFinding: show }) })
@@ -168,6 +180,26 @@ async function withDatabase (use: (app: FastifyInstance, config: Config) => Prom
   }
 }
 
+async function migrate ({ values: { to, final, verify }, json }: Given): Promise<number> {
+  if (typeof to !== 'string') throw new UsageError(`expected --to URL; usage: ${commands.migrate!.usage}`)
+  if (final === true && verify === true) throw new UsageError('--final and --verify exclude each other')
+  const { databaseUrl, busyTimeout } = loadConfig()
+  const { log } = Fastify({ logger: { level: 'error', stream: process.stderr } })
+  const { source, target } = await openMigration({ from: databaseUrl, to, exclusive: final === true, busyTimeout, log })
+  const progress = createProgress({ write: text => { process.stderr.write(text) }, isTerminal: process.stderr.isTTY, monotonic: () => performance.now() })
+  try {
+    const mode = final === true ? 'final' : verify === true ? 'verify' : 'copy'
+    const report = await runMigration({ source, target, mode, onProgress: ({ step, pass, table, done, total }) => { progress.show(step === 'copy' ? `pass ${pass}, ${table}` : `comparing ${table}`, done, total) } })
+    progress.end()
+    print(json, report, () => migrationText(report))
+    return report.same ? 0 : 1
+  } finally {
+    progress.end()
+    source.close()
+    await target.close()
+  }
+}
+
 function limitOf ({ limit = '50' }: Given['values']): number {
   if (/^\d{1,3}$/.test(String(limit)) && Number(limit) >= 1 && Number(limit) <= 500) return Number(limit)
   throw new UsageError(`--limit must be an integer from 1 to 500; got "${limit}"`)
@@ -181,10 +213,10 @@ function help (name?: string): string {
   const command = name === undefined ? undefined : commands[name]
   if (command !== undefined) return `${command.usage} [--json]\n\n${command.details}\n`
   return [
-    'doorman: sessions, request log and retention on SQLite',
+    'doorman: sessions, request log and retention on SQLite or PostgreSQL',
     '',
-    ...Object.values(commands).map(({ usage, summary }) => `  ${usage.padEnd(42)} ${summary}`),
-    `  ${'doorman help [COMMAND]'.padEnd(42)} more about a command`,
+    ...Object.values(commands).map(({ usage, summary }) => `  ${usage.padEnd(46)} ${summary}`),
+    `  ${'doorman help [COMMAND]'.padEnd(46)} more about a command`,
     '',
     '--json prints a result as JSON. The configuration comes from the environment and .env, as for the server.',
     ''

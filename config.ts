@@ -83,10 +83,10 @@ export const variables = {
   databaseUrl: {
     name: 'DATABASE_URL',
     fallback: 'file:./data/doorman.db',
-    description: 'Where the data is kept. The log file lies beside it, with `-log` in its name. Missing folders are made.',
-    expected: 'a file URL such as file:./data/doorman.db',
-    // A URL of another kind may hold a password, which is not for a message.
-    read: text => /^file:(?!:memory:)[^?#]*[^?#/\\]$/.test(text) ? text : new Refusal(show(text.replace(/:\/\/[^@/]*@/, '://***@')))
+    description: 'Where the data is kept: a file of SQLite (the log file lies beside it, with `-log` in its name; missing folders are made), or a PostgreSQL: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`.',
+    expected: 'a file URL such as file:./data/doorman.db, or postgres://USER:PASSWORD@HOST:PORT/DATABASE',
+    // It may hold a password, which is not for a message. The engine itself reads what is behind the scheme.
+    read: text => /^(?:file:(?!:memory:)[^?#]*[^?#/\\]|postgres(?:ql)?:\/\/\S+)$/.test(text) ? text : new Refusal(show(text.replace(/:\/\/[^]*@/, '://***@')))
   } satisfies Variable<string>,
   apiKeys: {
     name: 'API_KEYS',

@@ -26,8 +26,10 @@ const catalogue = {
   DOORMAN_DATABASE_UNOPENABLE: [500, 'The database file %s cannot be opened: %s'],
   DOORMAN_NOT_A_DATABASE: [500, 'The file %s is not a SQLite database, or is damaged at its head. It was left untouched: move it away, or restore a backup'],
   DOORMAN_WAL_UNAVAILABLE: [500, 'The database file %s could not be put into WAL mode (journal mode is "%s")'],
-  DOORMAN_SCHEMA_NEWER: [500, 'The database file %s has schema version %d, this release knows up to %d: install a newer fastify-doorman'],
-  DOORMAN_SCHEMA_FOREIGN: [500, 'The database file %s already has "%s", which is not of this file\'s schema: use another file for fastify-doorman, or rename what is in the way'],
+  DOORMAN_POSTGRES_MISSING: [500, 'pg could not be loaded: %s. Install it beside fastify-doorman (npm install pg)'],
+  DOORMAN_DATABASE_UNREACHABLE: [500, 'The database "%s" on %s cannot be used: %s'],
+  DOORMAN_SCHEMA_NEWER: [500, 'The database %s has schema version %d, this release knows up to %d: install a newer fastify-doorman'],
+  DOORMAN_SCHEMA_FOREIGN: [500, 'The database %s already has "%s", which is not of this schema: use another database for fastify-doorman, or rename what is in the way'],
 
   // Storage while running. All map to 503: the request may be tried again.
   DOORMAN_STORAGE_BUSY: [503, 'The database stayed locked for longer than %d ms: try again later'],
@@ -37,16 +39,28 @@ const catalogue = {
   DOORMAN_STORAGE_READONLY: [503, 'The database is read-only (%s): check the permissions of its file and directory'],
   DOORMAN_STORAGE_FAILED: [503, 'The database operation failed (%s)'],
   DOORMAN_STORAGE_REPLACED: [503, 'The file %s was removed or replaced while it was in use: stop every process on it, put the file back or restore a backup, start again. What is there now was left as it is'],
+  DOORMAN_STORAGE_UNAVAILABLE: [503, 'The database cannot be reached (%s): try again later'],
   DOORMAN_STORAGE_CLOSED: [503, 'The database is closed, or closing'],
   DOORMAN_QUEUE_FULL: [503, 'Too many operations wait for the database (limit %d): try again later'],
   DOORMAN_WRITER_DIED: [503, 'The writer thread ended unexpectedly (%s); whether the operation was stored is not known'],
+  DOORMAN_COMMIT_UNKNOWN: [503, 'The connection to the database was lost while a change was being stored (%s); whether it was stored is not known'],
   DOORMAN_READER_DIED: [503, 'The reader thread ended unexpectedly (%s)'],
   DOORMAN_CLOSE_INCOMPLETE: [500, 'Closing gave up after %d ms: %d operations were not stored'],
+
+  DOORMAN_UNSUPPORTED: [501, '%s is not available with PostgreSQL: %s'],
 
   // The host's own statements through fastify.database.
   DOORMAN_SQL_INVALID: [500, 'The statement cannot be used: %s'],
   DOORMAN_SQL_NOT_ALLOWED: [500, 'Statements starting with %s are not allowed here: fastify-doorman owns transactions and connection settings'],
   DOORMAN_CONSTRAINT: [409, 'A constraint of the database refused the change (%s)'],
+
+  // Moving from one database to another.
+  DOORMAN_MIGRATION_SOURCE_OLD: [500, 'The database %s cannot be read: it is empty, or of an older release. Start the service on it once with this release'],
+  DOORMAN_MIGRATION_SOURCE_IN_USE: [500, 'The file %s is open in another process: stop every process on it before the final run'],
+  DOORMAN_MIGRATION_TARGET_IN_USE: [500, 'The target cannot be migrated to: %s'],
+  DOORMAN_MIGRATION_TAKEN_OVER: [500, 'Another run of this migration has begun: this one has stopped'],
+  DOORMAN_MIGRATION_FINISHED: [500, 'This migration was finished on %s: services may have written to the target since'],
+  DOORMAN_MIGRATION_UNFINISHED: [500, 'A migration to the database %s has begun and is not finished: end it (doorman migrate --final), or use another database'],
 
   // Sessions.
   DOORMAN_SESSION_INVALID: [401, 'No valid session'],

@@ -1,13 +1,13 @@
 /**
  * The benchmark: compares the suite with bare Fastify and with every peer, or takes measures of the suite alone. Prints tables, writes
- * bench/results/, and from a full run docs/benchmarks.md. Fails on wrong results, never on time.
+ * bench/results/, and from a full run the measured parts of the documents. Fails on wrong results, never on time.
  *
  *   npm run bench -- --help
  */
 import { spawnSync } from 'node:child_process'
 import { compare } from './harness/compare.js'
 import { hasProgram } from './harness/cores.js'
-import { writeDocument } from './harness/document.js'
+import { writeDocuments } from './harness/document.js'
 import { terminalTable } from './harness/format.js'
 import { commit, machine, versions } from './harness/machine.js'
 import { readOptions, USAGE, UsageError } from './harness/options.js'
@@ -77,8 +77,7 @@ async function main () {
     if (failed || ((options.quick || options.only !== null) && !options.publish)) return
     publish(run)
   }
-  writeDocument()
-  console.log('docs/benchmarks.md')
+  for (const file of writeDocuments()) console.log(file)
 }
 
 try {

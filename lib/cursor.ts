@@ -13,12 +13,13 @@ const MAX_LENGTH = 1024
 
 const isText = (part: unknown) => typeof part === 'string'
 const isWhole = (part: unknown) => Number.isSafeInteger(part)
+const isWholeOrMissing = (part: unknown) => part === undefined || isWhole(part)
 
-/** What a position is made of, by list: numbers are times or row numbers, texts are ids. */
+/** What a position is made of, by list: numbers are times or row numbers, texts are ids. Some engines number rows by their time. */
 const SHAPES = {
   'own-sessions': [isWhole, isText],
   sessions: [isWhole, isText],
-  'ip-logs': [isWhole],
+  'ip-logs': [isWhole, isWholeOrMissing],
   activity: [isWhole, isWhole],
   cleanup: [isWhole, isText]
 } as const satisfies Record<string, readonly ((part: unknown) => boolean)[]>
@@ -55,6 +56,6 @@ function parseKey (list: ListName, json: string): PageKey {
     throw doormanError('DOORMAN_CURSOR_INVALID', [], error)
   }
   const shape = SHAPES[list]
-  if (!Array.isArray(key) || key.length !== shape.length || !shape.every((isPart, i) => isPart(key[i]))) throw doormanError('DOORMAN_CURSOR_INVALID')
+  if (!Array.isArray(key) || key.length > shape.length || !shape.every((isPart, i) => isPart(key[i]))) throw doormanError('DOORMAN_CURSOR_INVALID')
   return key as PageKey
 }

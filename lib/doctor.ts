@@ -5,7 +5,7 @@
  */
 import { randomBytes, randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { SessionRecord, Storage } from '../storage/storage.js'
+import type { MaybePromise, SessionRecord, Storage } from '../storage/storage.js'
 import type { Clock } from './clock.js'
 
 /** The outcome of one check. */
@@ -22,7 +22,7 @@ export interface DoctorOptions {
   /** Opens the same database once more, as another process would. */
   openAnother (): Promise<Storage>
   /** Locks the database against writing; the result lets go. Null where the engine has no such lock. */
-  holdLock: ((path: string) => () => void) | null
+  holdLock: ((path: string) => MaybePromise<() => void>) | null
   clock: Clock
   /** Told of each finding as it comes. */
   onFinding? (finding: Finding): void
@@ -91,7 +91,7 @@ async function concurrentWorkers (openAnother: () => Promise<Storage>, userId: s
 async function foreignLock (storage: Storage, holdLock: DoctorOptions['holdLock'], userId: string, clock: Clock): Promise<string> {
   const { path } = (await storage.stats()).files.main
   if (holdLock === null || path === null) return 'not needed: this engine has no lock on the whole database'
-  const release = holdLock(path)
+  const release = await holdLock(path)
   const start = performance.now()
   const pulse = startPulse()
   try {

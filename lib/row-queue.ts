@@ -11,7 +11,7 @@
  * - Places (`reserve`) are taken before the work whose outcome is the row, so that a row at hand always has room.
  *   A freed place goes to the longest waiter first; while anybody waits, nobody else finds a place.
  */
-import { doormanError, isDoormanError } from '../errors.js'
+import { doormanError, isDoormanError, type DoormanErrorCode } from '../errors.js'
 import { estimateBytes } from './byte-estimate.js'
 import { createRetrier } from './retrier.js'
 import type { DropReason, RowQueue, RowQueueOptions, RowQueueStats } from './row-queue-types.js'
@@ -19,6 +19,9 @@ import { newBatch, promiseOf, rejectBatch, resolveBatch, type RowBatch } from '.
 import { createWaitingLine } from './waiting-line.js'
 
 export type { DropReason, RowQueue, RowQueueOptions, RowQueueStats } from './row-queue-types.js'
+
+/** Errors of a store that has waited, or tried again, for all of its own time. */
+const HAS_WAITED: readonly DoormanErrorCode[] = ['DOORMAN_STORAGE_BUSY', 'DOORMAN_STORAGE_UNAVAILABLE', 'DOORMAN_COMMIT_UNKNOWN']
 
 const YES = Promise.resolve(true)
 const NO = Promise.resolve(false)
@@ -188,7 +191,7 @@ export function createRowQueue<Row> (options: RowQueueOptions<Row>): RowQueue<Ro
    * waits for ever helps nobody. The rows stay, and are stored when it works again.
    */
   function tellWaiters (error: Error, attempts: number) {
-    if (attempts < 2 && !(isDoormanError(error) && error.code === 'DOORMAN_STORAGE_BUSY')) return
+    if (attempts < 2 && !(isDoormanError(error) && HAS_WAITED.includes(error.code))) return
     const delayed = doormanError('DOORMAN_ROW_DELAYED', [], error)
     for (const batch of batches()) {
       batch.answered?.reject(delayed)

@@ -16,9 +16,12 @@ declare module 'fastify' {
 
 /** Options of the `database` plugin. Durations are milliseconds or text such as '30s'. */
 export interface DatabaseOptions {
-  /** `file:PATH`; default 'file:./data/doorman.db'. The request log goes to a second file beside it (`doorman-log.db`). */
+  /**
+   * `file:PATH` for SQLite, default 'file:./data/doorman.db'; the request log goes to a second file beside it (`doorman-log.db`). Or
+   * `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, which needs the package `pg`; several hosts (`HOST:PORT,HOST:PORT`) are tried in turn.
+   */
   url?: string
-  /** Where the log's file should be instead. */
+  /** SQLite: where the log's file should be instead. */
   logUrl?: string | null
   /** Lock wait before an operation fails with DOORMAN_STORAGE_BUSY; default '30s'. */
   busyTimeout?: number | string

@@ -287,6 +287,12 @@ export interface StorageFacts {
   shared: boolean
   /** Whether `findSession` answers synchronously. */
   synchronousReads: boolean
+  /** Whether the log is partitioned by day, so that whole days of it go at once: `sweep` may then remove more than `limit` rows. */
+  partitions: boolean
+  /** Whether `maintain` gives freed pages back to the file system. */
+  freePages: boolean
+  /** How statements of the host name their parameters: `?` and `:name`, or `$1`. */
+  placeholders: 'sqlite' | 'numbered'
 }
 
 export interface CloseReport {

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import { buildApp, loadConfig, type Config } from '../app.js'
 import { doormanError } from '../errors.js'
 import { KEY, startApi } from './routes/helper.js'
-import { tempFile } from './helper.js'
+import { databaseUrl, onlySqlite } from './engine.js'
 
 const PUBLIC = [
   'GET /docs/*', 'GET /docs/', 'GET /docs', 'GET /docs/json', 'GET /docs/yaml', 'GET /docs/static/*', 'GET /docs/static/index.html', 'GET /docs/static/swagger-initializer.js',
@@ -34,7 +34,7 @@ function routesOf (tree: string): string[] {
 /** The API with all it logs. */
 async function logged (t: Test, env: Record<string, string>) {
   const lines: string[] = []
-  const config = loadConfig({ DATABASE_URL: `file:${tempFile(t)}`, API_KEYS: KEY, LOG_LEVEL: 'trace', ...env }, { file: null })
+  const config = loadConfig({ DATABASE_URL: await databaseUrl(), API_KEYS: KEY, LOG_LEVEL: 'trace', ...env }, { file: null })
   const app = await buildApp(config, { logStream: { write: line => { lines.push(line) } } })
   t.teardown(() => app.close())
   return { app, text: () => lines.join('') }
@@ -62,7 +62,7 @@ t.test('a route that does not say who may use it stops the start', async t => {
   t.equal((await app.inject('/open')).body, 'hello')
 })
 
-t.test('a start that fails closes what it had opened', async t => {
+t.test('a start that fails closes what it had opened', onlySqlite(), async t => {
   const dir = t.testdir({ file: 'no folder' })
   const config = (url: string): Config => loadConfig({ DATABASE_URL: url, API_KEYS: KEY, LOG_LEVEL: 'silent' }, { file: null })
   await t.rejects(buildApp(config(`file:${join(dir, 'file', 'x.db')}`)), { code: /^DOORMAN_/ })

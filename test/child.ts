@@ -15,7 +15,7 @@ export interface Child {
 }
 
 /** @param program file at the top of the project, such as 'server.js' */
-export function startChild (t: Test, program: string, args: string[] = [], env: Record<string, string> = {}, dir = tempDir(t)): Child {
+export function startChild (t: Test, program: string, args: string[] = [], env: Record<string, string> = {}, dir = tempDir()): Child {
   const script = fileURLToPath(new URL(`../${program}`, import.meta.url))
   const child = spawn(process.execPath, [...process.execArgv, script, ...args], { cwd: dir, env: { ...process.env, PORT: '0', ...env } })
   let stdout = ''

@@ -11,7 +11,7 @@ const quiet = { info () {}, warn () {}, error () {}, fatal () {} }
 
 /** A folder with a database: one live session, one idle for too long, three requests from two addresses, and two blocks. */
 async function withData (t: Test): Promise<string> {
-  const dir = tempDir(t)
+  const dir = tempDir()
   const storage = await openStorage({ url: `file:${join(dir, 'data', 'doorman.db')}`, logUrl: null, busyTimeout: 10_000, maxPending: 100, log: quiet })
   const now = Date.now()
   for (const [id, userId, lastActiveAt] of [['s-live', 'alice', now], ['s-idle', 'bob', now - 25 * 3_600_000]] as const) {
@@ -31,7 +31,7 @@ const doorman = (t: Test, args: string[], env: Record<string, string> = {}, dir?
 t.test('help', async t => {
   const general = await doorman(t, [])
   t.equal(general.code, 0)
-  for (const name of ['serve', 'cleanup', 'backup FILE', 'sessions', 'ips', 'blocks', 'doctor', 'help']) t.match(general.stdout, `doorman ${name}`)
+  for (const name of ['serve', 'cleanup', 'backup FILE', 'sessions', 'ips', 'blocks', 'migrate --to URL', 'doctor', 'help']) t.match(general.stdout, `doorman ${name}`)
   t.notOk(existsSync('data'))
   t.equal((await doorman(t, ['help'])).stdout, general.stdout)
   t.equal((await doorman(t, ['-h'])).stdout, general.stdout)

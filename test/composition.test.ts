@@ -8,19 +8,18 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readdirSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as suite from '../index.js'
-import { holdLock } from '../storage/sqlite/hold-lock.js'
-import { tempDir, tempFile, until } from './helper.js'
+import { databaseUrl, ENGINE, fileOf, newDatabase, onlySqlite, type TestDatabase } from './engine.js'
+import { tempDir, until } from './helper.js'
 
 // Injected requests have no sockets that keep the process alive while the database is locked; a server has.
 const alive = setInterval(() => {}, 1000)
 t.teardown(() => clearInterval(alive))
 
 const { doorman } = suite
-const logFile = (file: string) => file.replace(/\.db$/, '-log.db')
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` })
 
 /** An instance that the test closes; what it logs is kept. */
@@ -31,26 +30,15 @@ function instance (t: Test, options: object = {}) {
   return Object.assign(app, { lines })
 }
 
-async function start (t: Test, options: suite.DoormanOptions = {}, routes: (app: FastifyInstance) => unknown = () => {}, file = tempFile(t)) {
+async function start (t: Test, options: suite.DoormanOptions = {}, routes: (app: FastifyInstance) => unknown = () => {}, given?: TestDatabase) {
   const app = instance(t)
-  await app.register(doorman, { ...options, database: { url: `file:${file}`, ...options.database } })
+  const db = given ?? await newDatabase(t)
+  await app.register(doorman, { ...options, database: { url: db.url, ...options.database } })
   app.get('/', async request => request.session?.userId ?? 'nobody')
   await routes(app)
   await app.ready()
-  return { app, file }
+  return { app, db }
 }
-
-/** What anybody else sees who opens the file now. */
-function look<Row> (file: string, sql: string): Row[] {
-  const db = new Database(file, { readonly: true })
-  try {
-    return db.prepare(sql).all() as Row[]
-  } finally {
-    db.close()
-  }
-}
-
-const leftovers = (file: string) => [file, logFile(file)].flatMap(path => [`${path}-wal`, `${path}-shm`, `${path}-journal`]).filter(path => existsSync(path))
 
 // ---------------------------------------------------------------- alone and together
 
@@ -82,7 +70,7 @@ t.test('each plugin works with the database alone', async t => {
   for (const name of PARTS) {
     await t.test(name, async t => {
       const app = instance(t)
-      await app.register(suite.database, { url: `file:${tempFile(t)}` })
+      await app.register(suite.database, { url: await databaseUrl() })
       if (name === 'metrics') await app.register(suite.metrics, { path: null })
       else await app.register(suite[name])
       app.get('/', async request => request.session?.userId ?? 'nobody')
@@ -111,7 +99,7 @@ t.test('doorman: one options object, each part can be left out and the others wo
 
 t.test('doorman: the options reach their parts, and the caller\'s object stays as it was', async t => {
   const options = {
-    database: { url: `file:${tempFile(t)}`, busyTimeout: '2s' },
+    database: { url: await databaseUrl(), busyTimeout: '2s' },
     ipTracking: { anonymization: 'truncate' as const, ignore: { paths: ['/health'] } },
     sessions: { idleTimeout: '1h', cookie: { name: 'sid' } },
     cleanup: { enabled: false, ipLogRetention: '1d' },
@@ -136,23 +124,23 @@ t.test('without the database, or before it: refused at boot, naming what is miss
   for (const name of PARTS) {
     const app = instance(t)
     app.register(suite[name] as typeof suite.cleanup)
-    app.register(suite.database, { url: `file:${tempFile(t)}` })
+    app.register(suite.database, { url: await databaseUrl() })
     await t.rejects(async () => { await app.ready() }, { code: 'FST_ERR_PLUGIN_DEPENDENCY_NOT_REGISTERED', message: /'doorman-database'.*'doorman-(ip-tracking|sessions|activity|cleanup|metrics)' is not registered|dependency 'doorman-database'/ }, name)
   }
 })
 
 t.test('registered twice: refused at boot, naming the plugin and what to do', async t => {
-  const options = () => ({ url: `file:${tempFile(t)}` })
+  const options = async () => ({ url: await databaseUrl() })
   const names = { database: 'doorman-database', ipTracking: 'doorman-ip-tracking', sessions: 'doorman-sessions', activity: 'doorman-activity', cleanup: 'doorman-cleanup', metrics: 'doorman-metrics' }
   for (const [part, name] of Object.entries(names)) {
     const app = instance(t)
-    await app.register(doorman, { database: options() })
-    app.register(suite[part as 'cleanup'], (part === 'database' ? options() : {}) as suite.CleanupOptions)
+    await app.register(doorman, { database: await options() })
+    app.register(suite[part as 'cleanup'], (part === 'database' ? await options() : {}) as suite.CleanupOptions)
     await t.rejects(async () => { await app.ready() }, { code: 'DOORMAN_ALREADY_REGISTERED', message: `Plugin "${name}" is already registered on this Fastify instance: register it once, or on a separate instance` })
   }
   const app = instance(t)
-  app.register(doorman, { database: options() })
-  app.register(async child => { await child.register(doorman, { database: { url: `file:${tempFile(t, 'other.db')}` } }) })
+  app.register(doorman, { database: await options() })
+  app.register(async child => { await child.register(doorman, { database: { url: await databaseUrl() } }) })
   await t.rejects(async () => { await app.ready() }, { code: 'DOORMAN_ALREADY_REGISTERED' }, 'also in a context below the first one')
 })
 
@@ -175,31 +163,32 @@ t.test('options: misspelt ones are pointed out with the near miss, wrong ones wi
   ]
   for (const [options, message] of cases) {
     const app = instance(t)
-    const file = tempFile(t)
-    const error = await (async () => app.register(doorman, { ...options, database: { url: `file:${file}`, ...options.database } }))().then(() => null, (error: Error) => error)
+    const db = await newDatabase(t)
+    const error = await (async () => app.register(doorman, { ...options, database: { url: db.url, ...options.database } }))().then(() => null, (error: Error) => error)
     t.match(error, { code: /^DOORMAN_(OPTION|DATABASE_URL)_/, message })
     t.notMatch(error?.message, 'secret')
     await app.close()
-    t.strictSame(leftovers(file), [], 'what was opened before is closed')
+    t.strictSame(await db.leftovers(), [], 'what was opened before is closed')
   }
 })
 
 t.test('a failed boot closes what it opened', async t => {
-  const file = tempFile(t)
+  const db = await newDatabase(t)
   const app = instance(t)
-  app.register(doorman, { database: { url: `file:${file}` } })
+  app.register(doorman, { database: { url: db.url } })
   app.register(async () => { throw new Error('the host\'s own fault') })
   await t.rejects(async () => { await app.ready() }, { message: 'the host\'s own fault' })
   await app.close()
-  t.strictSame(leftovers(file), [])
-  const { app: next } = await start(t, {}, () => {}, file)
+  t.strictSame(await db.leftovers(), [])
+  const { app: next } = await start(t, {}, () => {}, db)
   t.match(await next.sessions.create({ userId: 'ada' }), { session: { userId: 'ada' } }, 'and the next start finds everything free')
+})
 
-  // The second file cannot be opened: the first one is let go.
-  const broken = tempFile(t, 'broken.db')
-  const other = instance(t)
-  await t.rejects(async () => other.register(doorman, { database: { url: `file:${broken}`, logUrl: `file:${tempDir(t)}` } }), { code: 'DOORMAN_DATABASE_UNOPENABLE', message: /is a directory/ })
-  t.strictSame(leftovers(broken), [])
+t.test('the second file cannot be opened: the first one is let go', onlySqlite(), async t => {
+  const broken = await newDatabase(t)
+  const app = instance(t)
+  await t.rejects(async () => app.register(doorman, { database: { url: broken.url, logUrl: `file:${tempDir()}` } }), { code: 'DOORMAN_DATABASE_UNOPENABLE', message: /is a directory/ })
+  t.strictSame(await broken.leftovers(), [])
 })
 
 t.test('a process whose boot failed ends by itself', async t => {
@@ -208,7 +197,7 @@ t.test('a process whose boot failed ends by itself', async t => {
     import Fastify from 'fastify'
     import { doorman } from ${JSON.stringify(entry)}
     const app = Fastify()
-    app.register(doorman, { database: { url: 'file:./x.db' } })
+    app.register(doorman, { database: { url: ${JSON.stringify(await databaseUrl())} } })
     app.register(async () => { throw new Error('boom') })
     app.ready().catch(error => { console.log(error.message) })`
   const { stdout, status, signal } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { cwd: t.testdir(), env: { ...process.env, NODE_PATH: '' }, encoding: 'utf8', timeout: 60_000 })
@@ -218,7 +207,7 @@ t.test('a process whose boot failed ends by itself', async t => {
 t.test('a route defined before the plugins is guarded all the same', async t => {
   const app = instance(t)
   app.get('/early', { config: { session: 'required' } }, async request => request.session?.userId)
-  await app.register(doorman, { database: { url: `file:${tempFile(t)}` } })
+  await app.register(doorman, { database: { url: await databaseUrl() } })
   const { token } = await app.sessions.create({ userId: 'ada' })
   t.equal((await app.inject('/early')).statusCode, 401)
   t.equal((await app.inject({ url: '/early', headers: bearer(token) })).body, 'ada')
@@ -229,7 +218,7 @@ t.test('a route defined before the plugins is guarded all the same', async t => 
 t.test('a route that asks for something unknown of the session stops the start', async t => {
   for (const session of ['requird', true, { fresh: 'soon' }, { frsh: '5m' }]) {
     const app = instance(t)
-    await app.register(doorman, { database: { url: `file:${tempFile(t)}` } })
+    await app.register(doorman, { database: { url: await databaseUrl() } })
     await t.rejects(async () => {
       app.get('/odd', { config: { session: session as 'required' } }, async () => 'odd')
       await app.ready()
@@ -241,7 +230,7 @@ t.test('a route that asks for something unknown of the session stops the start',
 // ---------------------------------------------------------------- encapsulation
 
 t.test('two instances with two databases in one process do not see each other', async t => {
-  const [one, two] = await Promise.all([start(t, {}, () => {}, tempFile(t, 'one.db')), start(t, {}, () => {}, tempFile(t, 'two.db'))])
+  const [one, two] = await Promise.all([start(t), start(t)])
   const { token, session } = await one.app.sessions.create({ userId: 'ada' })
   t.equal((await one.app.inject({ url: '/', headers: bearer(token) })).body, 'ada')
   t.equal((await two.app.inject({ url: '/', headers: bearer(token) })).body, 'nobody')
@@ -257,12 +246,12 @@ t.test('two instances with two databases in one process do not see each other', 
 
 t.test('inside a prefixed context it is there for that context only', async t => {
   const app = instance(t)
-  const file = tempFile(t)
+  const db = await newDatabase(t)
   let inner!: FastifyInstance
   app.get('/outside', async request => ({ session: (request as { session?: unknown }).session === undefined }))
   app.register(async child => {
     inner = child
-    await child.register(doorman, { database: { url: `file:${file}` } })
+    await child.register(doorman, { database: { url: db.url } })
     child.get('/me', { config: { session: 'required' } }, async request => request.session?.userId)
     child.register(async grandchild => { grandchild.get('/deep', { onRequest: grandchild.requireSession }, async request => request.session?.userId) }, { prefix: '/more' })
   }, { prefix: '/inside' })
@@ -276,17 +265,17 @@ t.test('inside a prefixed context it is there for that context only', async t =>
   await inner.database.flush()
   t.strictSame((await inner.ipTracking.list({}, { limit: 10 })).items.map(row => row.path).sort(), ['/inside/me', '/inside/more/deep', '/inside/more/deep'])
   await app.close()
-  t.strictSame(leftovers(file), [])
+  t.strictSame(await db.leftovers(), [])
 })
 
 t.test('two contexts of one server, each with a database of its own', async t => {
   const app = instance(t)
   const contexts: Record<string, FastifyInstance> = {}
-  const dir = tempDir(t)
   for (const name of ['shop', 'forum']) {
+    const url = await databaseUrl()
     app.register(async child => {
       contexts[name] = child
-      await child.register(doorman, { database: { url: `file:${join(dir, `${name}.db`)}` } })
+      await child.register(doorman, { database: { url } })
       child.get('/', async request => request.session?.userId ?? 'nobody')
     }, { prefix: `/${name}` })
   }
@@ -302,10 +291,10 @@ t.test('two contexts of one server, each with a database of its own', async t =>
 
 t.test('one database for the server, sessions of their own kind in two contexts', async t => {
   let now = Date.now()
-  const file = tempFile(t)
+  const db = await newDatabase(t)
   const app = instance(t)
   const contexts: Record<string, FastifyInstance> = {}
-  await app.register(suite.database, { url: `file:${file}`, clock: () => now })
+  await app.register(suite.database, { url: db.url, clock: () => now })
   for (const [name, idleTimeout] of Object.entries({ staff: '1h', visitors: '1d' })) {
     app.register(async child => {
       contexts[name] = child
@@ -319,14 +308,14 @@ t.test('one database for the server, sessions of their own kind in two contexts'
   for (const { name, token } of logins) t.equal((await app.inject({ url: `/${name}`, headers: bearer(token) })).body, name)
   t.strictSame(Object.keys((await app.database.stats()).queues), ['log', 'touches', 'touches-2'])
   await app.close()
-  t.strictSame(look(file, 'SELECT user_id, last_active_at FROM sessions ORDER BY user_id'), [{ user_id: 'staff', last_active_at: now }, { user_id: 'visitors', last_active_at: now }], 'the last uses of both are stored')
+  t.strictSame(await db.look('SELECT user_id, last_active_at FROM sessions ORDER BY user_id'), [{ user_id: 'staff', last_active_at: now }, { user_id: 'visitors', last_active_at: now }], 'the last uses of both are stored')
 })
 
 t.test('two processes on one database: sessions, ends and blocks of one hold in the other', async t => {
   const time = { now: Date.now() }
   const clock = () => time.now
-  const { app: one, file } = await start(t, { database: { clock } })
-  const { app: two } = await start(t, { database: { clock } }, () => {}, file)
+  const { app: one, db } = await start(t, { database: { clock } })
+  const { app: two } = await start(t, { database: { clock } }, () => {}, db)
   const { token, session } = await one.sessions.create({ userId: 'ada' })
   const ask = () => two.inject({ url: '/', headers: bearer(token), remoteAddress: '192.0.2.1' })
   t.equal((await ask()).body, 'ada')
@@ -345,9 +334,9 @@ t.test('two processes on one database: sessions, ends and blocks of one hold in 
 
 // ---------------------------------------------------------------- the host's own tables
 
-t.test('in the host\'s own database file: its tables through batch, get and all, in its routes', async t => {
-  const file = tempFile(t)
-  const host = new Database(file)
+t.test('in the host\'s own database file: its tables through batch, get and all, in its routes', onlySqlite('in SQL of SQLite\'s; PostgreSQL\'s has a test of its own'), async t => {
+  const db = await newDatabase(t)
+  const host = new Database(fileOf(db.url))
   host.exec('CREATE TABLE articles (id INTEGER PRIMARY KEY, title TEXT NOT NULL UNIQUE, author TEXT); INSERT INTO articles (title, author) VALUES (\'first\', \'ada\'); PRAGMA user_version = 7')
   host.close()
   const { app } = await start(t, {}, app => {
@@ -360,7 +349,7 @@ t.test('in the host\'s own database file: its tables through batch, get and all,
       ])
       return { id: inserted!.lastInsertRowid, changes: inserted!.changes }
     })
-  }, file)
+  }, db)
   const { token } = await app.sessions.create({ userId: 'bob' })
   const post = (title: string) => app.inject({ method: 'POST', url: '/articles', headers: bearer(token), payload: { title } })
   t.strictSame((await post('second')).json(), { id: 2, changes: 1 })
@@ -376,23 +365,23 @@ t.test('in the host\'s own database file: its tables through batch, get and all,
   t.equal((await app.database.all('SELECT * FROM articles')).length, 2)
 
   // The same promise as for our own tables: a foreign lock is waited for, reading goes on.
-  const release = holdLock(file)
+  const lock = await db.lock('main')
   const written = post('third')
   t.equal((await app.inject('/articles')).json().length, 2)
-  release()
+  await lock.release()
   t.equal((await written).statusCode, 200)
   await app.close()
-  t.strictSame(look(file, 'SELECT title FROM articles'), [{ title: 'first' }, { title: 'second' }, { title: 'third' }])
-  t.strictSame(look(file, 'PRAGMA user_version'), [{ user_version: 7 }])
+  t.strictSame(await db.look('SELECT title FROM articles'), [{ title: 'first' }, { title: 'second' }, { title: 'third' }])
+  t.strictSame(await db.look('PRAGMA user_version'), [{ user_version: 7 }])
 })
 
-t.test('a table of the host\'s with one of our names stops the start, and nothing is touched', async t => {
-  const file = tempFile(t)
-  const host = new Database(file)
+t.test('a table of the host\'s with one of our names stops the start, and nothing is touched', onlySqlite(), async t => {
+  const db = await newDatabase(t)
+  const host = new Database(fileOf(db.url))
   host.exec('CREATE TABLE sessions (sid TEXT)')
   host.close()
-  await t.rejects(start(t, {}, () => {}, file), { code: 'DOORMAN_SCHEMA_FOREIGN', message: /already has .*"sessions".*: use another file/ })
-  t.strictSame(look(file, 'SELECT name FROM sqlite_schema'), [{ name: 'sessions' }])
+  await t.rejects(start(t, {}, () => {}, db), { code: 'DOORMAN_SCHEMA_FOREIGN', message: /already has .*"sessions".*: use another database/ })
+  t.strictSame(await db.look('SELECT name FROM sqlite_schema'), [{ name: 'sessions' }])
 })
 
 // ---------------------------------------------------------------- sessions without our routes
@@ -436,14 +425,13 @@ t.test('sessions in the host\'s own routes: login, guards, service, logout', asy
 })
 
 t.test('another plugin\'s request.session: ours takes another name', async t => {
-  const file = tempFile(t)
   const other = fp(async app => { app.decorateRequest('session', { getter: () => ({ theirs: true }) as never }) })
   const clash = instance(t)
   await clash.register(other)
-  await t.rejects(async () => clash.register(doorman, { database: { url: `file:${file}` } }), { code: 'DOORMAN_OPTION_INVALID', message: /sessions\.decoratorName.*got "session"/ })
+  await t.rejects(async () => clash.register(doorman, { database: { url: await databaseUrl() } }), { code: 'DOORMAN_OPTION_INVALID', message: /sessions\.decoratorName.*got "session"/ })
   const app = instance(t)
   await app.register(other)
-  await app.register(doorman, { database: { url: `file:${tempFile(t, 'two.db')}` }, sessions: { decoratorName: 'login' } })
+  await app.register(doorman, { database: { url: await databaseUrl() }, sessions: { decoratorName: 'login' } })
   app.get('/', async request => ({ session: request.session, login: (request as unknown as { login: { userId: string } | null }).login?.userId }))
   const { token } = await app.sessions.create({ userId: 'ada' })
   t.strictSame((await app.inject({ url: '/', headers: bearer(token) })).json(), { session: { theirs: true }, login: 'ada' })
@@ -471,61 +459,61 @@ t.test('sessions cannot be read: 503, never "no session" and never "valid"', asy
 // ---------------------------------------------------------------- durability
 
 t.test('durability: a committed row is in the file when the reply arrives', async t => {
-  const { app, file } = await start(t, { ipTracking: { durability: 'committed' } }, app => {
+  const { app, db } = await start(t, { ipTracking: { durability: 'committed' } }, app => {
     app.get('/fails', async () => { throw new Error('oops') })
     app.get('/queued', { config: { ipTracking: { durability: 'queued' } } }, async () => 'queued')
   })
   for (const [i, url] of ['/', '/fails', '/nowhere'].entries()) {
     const { statusCode } = await app.inject({ url, headers: { 'user-agent': `UA/${i}` } })
-    t.strictSame(look(logFile(file), `SELECT path, status FROM ip_logs WHERE user_agent = 'UA/${i}'`), [{ path: url, status: statusCode }])
+    t.strictSame(await db.look(`SELECT path, status FROM ip_logs WHERE user_agent = 'UA/${i}'`, 'log'), [{ path: url, status: statusCode }])
   }
   const replies = await Promise.all(Array.from({ length: 100 }, () => app.inject('/')))
   t.ok(replies.every(reply => reply.statusCode === 200))
-  t.strictSame(look(logFile(file), 'SELECT count(*) AS n FROM ip_logs'), [{ n: 103 }])
-  const release = holdLock(logFile(file))
+  t.strictSame(await db.look('SELECT count(*) AS n FROM ip_logs', 'log'), [{ n: 103 }])
+  const lock = await db.lock('log')
   t.equal((await app.inject('/queued')).statusCode, 200, 'a route may say otherwise')
-  release()
+  await lock.release()
 })
 
 t.test('durability: sessions are in the file when the promise resolves', async t => {
-  const { app, file } = await start(t)
+  const { app, db } = await start(t)
   const { token, session } = await app.sessions.create({ userId: 'ada' })
-  const rows = () => look<{ user_id: string, data: string }>(file, 'SELECT user_id, data FROM sessions')
-  t.strictSame(rows(), [{ user_id: 'ada', data: '{}' }])
+  const rows = () => db.look('SELECT user_id, data FROM sessions')
+  t.strictSame(await rows(), [{ user_id: 'ada', data: '{}' }])
   await app.sessions.update(session.id, { n: 1 })
-  t.strictSame(rows(), [{ user_id: 'ada', data: '{"n":1}' }])
+  t.strictSame(await rows(), [{ user_id: 'ada', data: '{"n":1}' }])
   await app.sessions.rotate(token)
-  t.strictSame(look(file, 'SELECT reason FROM session_tombstones'), [{ reason: 'rotated' }])
+  t.strictSame(await db.look('SELECT reason FROM session_tombstones'), [{ reason: 'rotated' }])
   await app.sessions.remove(session.id)
-  t.strictSame(rows(), [])
+  t.strictSame(await rows(), [])
   await app.ipTracking.blocks.add({ cidr: '192.0.2.0/24' })
-  t.strictSame(look(file, 'SELECT cidr FROM ip_blocks'), [{ cidr: '192.0.2.0/24' }])
+  t.strictSame(await db.look('SELECT cidr FROM ip_blocks'), [{ cidr: '192.0.2.0/24' }])
 })
 
 t.test('closing: queued rows, activity and last uses are in the file, no WAL is left; closing twice is one closing', async t => {
   let now = Date.now()
   // Rows would linger for a minute, but nobody waits that long.
-  const { app, file } = await start(t, { database: { linger: '60s', clock: () => now } }, app => {
+  const { app, db } = await start(t, { database: { linger: '60s', clock: () => now } }, app => {
     app.post('/act', { config: { session: 'required' } }, async request => { request.recordActivity('acted') })
   })
   const { token } = await app.sessions.create({ userId: 'ada' })
   now += 120_000
   for (let i = 0; i < 50; i++) await app.inject({ method: 'POST', url: '/act', headers: bearer(token) })
-  t.strictSame(look(logFile(file), 'SELECT count(*) AS n FROM ip_logs'), [{ n: 0 }])
+  t.strictSame(await db.look('SELECT count(*) AS n FROM ip_logs', 'log'), [{ n: 0 }])
   await Promise.all([app.close(), app.close()])
   await app.close()
-  t.strictSame(leftovers(file), [])
-  t.strictSame(look(logFile(file), 'SELECT count(*) AS n FROM ip_logs'), [{ n: 50 }])
-  t.strictSame(look(logFile(file), 'SELECT count(*) AS n FROM user_activity WHERE action = \'acted\''), [{ n: 50 }])
-  t.strictSame(look(file, 'SELECT last_active_at FROM sessions'), [{ last_active_at: now }])
+  t.strictSame(await db.leftovers(), [])
+  t.strictSame(await db.look('SELECT count(*) AS n FROM ip_logs', 'log'), [{ n: 50 }])
+  t.strictSame(await db.look('SELECT count(*) AS n FROM user_activity WHERE action = \'acted\'', 'log'), [{ n: 50 }])
+  t.strictSame(await db.look('SELECT last_active_at FROM sessions'), [{ last_active_at: now }])
   await t.rejects(app.sessions.create({ userId: 'bob' }), { code: 'DOORMAN_STORAGE_CLOSED', statusCode: 503 })
-  t.throws(() => app.sessions.validate(token), { code: 'DOORMAN_SESSION_UNAVAILABLE' })
+  await t.rejects(async () => app.sessions.validate(token), { code: 'DOORMAN_SESSION_UNAVAILABLE' })
 })
 
 t.test('closing under a foreign lock waits for it, and past its deadline says what was not stored', async t => {
-  const { app, file } = await start(t)
+  const { app, db } = await start(t)
   await app.inject('/')
-  const release = holdLock(logFile(file))
+  const lock = await db.lock('log')
   await app.inject('/')
   const closing = app.close()
   const { log } = app.database
@@ -534,15 +522,15 @@ t.test('closing under a foreign lock waits for it, and past its deadline says wh
     if (open) log.release()
     return !open
   }, 'the close to begin')
-  release()
+  await lock.release()
   await closing
-  t.strictSame(look(logFile(file), 'SELECT count(*) AS n FROM ip_logs'), [{ n: 2 }])
+  t.strictSame(await db.look('SELECT count(*) AS n FROM ip_logs', 'log'), [{ n: 2 }])
 
-  const { app: other, file: otherFile } = await start(t, { database: { closeTimeout: 100 } }, () => {}, tempFile(t, 'other.db'))
-  const releaseOther = holdLock(logFile(otherFile))
+  const { app: other, db: otherDb } = await start(t, { database: { closeTimeout: 100 } })
+  const otherLock = await otherDb.lock('log')
   await other.inject('/')
   await t.rejects(other.close(), { code: 'DOORMAN_CLOSE_INCOMPLETE', message: /gave up after 100 ms: 1 operations were not stored/ })
-  releaseOther()
+  await otherLock.release()
 })
 
 t.test('closing: requests under way are answered and have their row, and the host\'s own closing can still write', async t => {
@@ -550,11 +538,11 @@ t.test('closing: requests under way are answered and have their row, and the hos
   let leave!: () => void
   const entered = new Promise<void>(resolve => { enter = resolve })
   const left = new Promise<void>(resolve => { leave = resolve })
-  const { app, file } = await start(t, {}, async app => {
+  const { app, db } = await start(t, {}, async app => {
     await app.database.batch([{ sql: 'CREATE TABLE farewells (text TEXT)' }])
     app.addHook('onClose', async () => {
       app.activity.record({ userId: 'host', action: 'closed' })
-      await app.database.batch([{ sql: 'INSERT INTO farewells VALUES (?)', params: ['bye'] }])
+      await app.database.batch([{ sql: `INSERT INTO farewells VALUES (${ENGINE === 'sqlite' ? '?' : '$1'})`, params: ['bye'] }])
     })
     app.get('/slow', async () => {
       enter()
@@ -569,20 +557,20 @@ t.test('closing: requests under way are answered and have their row, and the hos
   leave()
   t.equal(await (await reply).text(), 'slow')
   await closing
-  t.strictSame(leftovers(file), [])
-  t.strictSame(look(logFile(file), 'SELECT path, status, outcome FROM ip_logs'), [{ path: '/slow', status: 200, outcome: 'replied' }])
-  t.strictSame(look(file, 'SELECT text FROM farewells'), [{ text: 'bye' }])
-  t.strictSame(look(logFile(file), 'SELECT action FROM user_activity'), [{ action: 'closed' }])
+  t.strictSame(await db.leftovers(), [])
+  t.strictSame(await db.look('SELECT path, status, outcome FROM ip_logs', 'log'), [{ path: '/slow', status: 200, outcome: 'replied' }])
+  t.strictSame(await db.look('SELECT text FROM farewells'), [{ text: 'bye' }])
+  t.strictSame(await db.look('SELECT action FROM user_activity', 'log'), [{ action: 'closed' }])
 })
 
 t.test('durability: SIGKILL loses no answered request that was to be committed, and no session', async t => {
-  const dir = tempDir(t)
-  const file = join(dir, 'x.db')
+  const dir = tempDir()
+  const db = await newDatabase(t)
   const script = `
     import Fastify from ${JSON.stringify(import.meta.resolve('fastify'))}
     import { doorman } from ${JSON.stringify(new URL('../index.js', import.meta.url).href)}
     const app = Fastify()
-    await app.register(doorman, { database: { url: 'file:./x.db' }, ipTracking: { durability: 'committed' } })
+    await app.register(doorman, { database: { url: ${JSON.stringify(db.url)} }, ipTracking: { durability: 'committed' } })
     app.post('/login', async () => (await app.sessions.create({ userId: 'ada' })).session.id)
     console.log(await app.listen({ port: 0, host: '127.0.0.1' }))`
   const child = spawn(process.execPath, ['--input-type=module', '-e', script], { cwd: dir, stdio: ['ignore', 'pipe', 'inherit'] })
@@ -607,7 +595,7 @@ t.test('durability: SIGKILL loses no answered request that was to be committed, 
   child.kill('SIGKILL')
   await Promise.all([...clients, exited])
   // Opening recovers what the killed process has left in the WAL.
-  const { app } = await start(t, { cleanup: false }, () => {}, file)
+  const { app } = await start(t, { cleanup: false }, () => {}, db)
   const stored = new Set((await app.database.all('SELECT id FROM sessions')).map(row => row['id']))
   t.strictSame(ids.filter(id => !stored.has(id)), [])
   const [entry] = await app.ipTracking.top('path', {}, 1)
@@ -621,17 +609,17 @@ const dropped = async (app: FastifyInstance) => (await app.database.stats()).que
 
 t.test('full queue, queued: requests wait for room, then go on; what was dropped is counted and told', async t => {
   const app = instance(t)
-  const file = tempFile(t)
-  await app.register(doorman, { database: { url: `file:${file}`, queueLimit: 2, queueWait: 50 } })
+  const db = await newDatabase(t)
+  await app.register(doorman, { database: { url: db.url, queueLimit: 2, queueWait: 50 } })
   app.get('/', async () => 'served')
   await app.ready()
-  const release = holdLock(logFile(file))
+  const lock = await db.lock('log')
   const replies = await Promise.all(Array.from({ length: 6 }, () => app.inject('/')))
   t.ok(replies.every(reply => reply.statusCode === 200 && reply.body === 'served'), 'logging never fails a request')
   t.strictSame(await dropped(app), { 'queue-full': 4 })
   t.match(await app.metrics.render(), /dropped.*4$/m)
   t.equal(app.lines.filter(line => line['msg'] === 'log rows were dropped').length, 1, 'one line, not one per request')
-  release()
+  await lock.release()
   await app.database.flush()
   t.equal((await app.ipTracking.list({}, { limit: 10 })).items.length, 2)
   t.equal((await app.inject('/')).statusCode, 200)
@@ -640,14 +628,14 @@ t.test('full queue, queued: requests wait for room, then go on; what was dropped
 })
 
 t.test('full queue, queued: whoever waits gets the place that becomes free', async t => {
-  const { app, file } = await start(t, { database: { queueLimit: 1, queueWait: '30s' } })
-  const release = holdLock(logFile(file))
+  const { app, db } = await start(t, { database: { queueLimit: 1, queueWait: '30s' } })
+  const lock = await db.lock('log')
   const replies = Promise.all(Array.from({ length: 5 }, () => app.inject('/')))
   let answered = false
   replies.finally(() => { answered = true })
   await until(async () => (await app.database.stats()).queues['log']!.inFlight === 1, 'the first row to be on its way')
   t.equal(answered, false)
-  release()
+  await lock.release()
   t.ok((await replies).every(reply => reply.statusCode === 200))
   await app.database.flush()
   t.equal((await app.ipTracking.list({}, { limit: 10 })).items.length, 5)
@@ -655,32 +643,32 @@ t.test('full queue, queued: whoever waits gets the place that becomes free', asy
 })
 
 t.test('full queue, committed: 503 with Retry-After, and the row that was promised is stored', async t => {
-  const { app, file } = await start(t, { ipTracking: { durability: 'committed' }, database: { queueLimit: 1, queueWait: 50 } })
-  const release = holdLock(logFile(file))
+  const { app, db } = await start(t, { ipTracking: { durability: 'committed' }, database: { queueLimit: 1, queueWait: 50 } })
+  const lock = await db.lock('log')
   const first = app.inject({ url: '/', headers: { 'user-agent': 'first' } })
   await until(async () => (await app.database.stats()).queues['log']!.inFlight === 1, 'its row to be on its way')
   const second = await app.inject({ url: '/', headers: { 'user-agent': 'second' } })
   t.match(second.json(), { statusCode: 503, code: 'DOORMAN_ROW_NOT_STORED' })
   t.match(second.headers['retry-after'], /^\d+$/)
   t.strictSame(await dropped(app), { 'queue-full': 1 })
-  release()
+  await lock.release()
   t.equal((await first).statusCode, 200)
-  t.strictSame(look(logFile(file), 'SELECT user_agent, status FROM ip_logs'), [{ user_agent: 'first', status: 200 }])
+  t.strictSame(await db.look('SELECT user_agent, status FROM ip_logs', 'log'), [{ user_agent: 'first', status: 200 }])
 })
 
 t.test('too many operations at once: refused with a code, those accepted are stored', async t => {
-  const { app, file } = await start(t, { database: { maxPending: 3 } })
-  const release = holdLock(file)
+  const { app, db } = await start(t, { database: { maxPending: 3 } })
+  const lock = await db.lock('main')
   const settled = Promise.allSettled(Array.from({ length: 5 }, (_, i) => app.sessions.create({ userId: `u${i}` })))
   await t.rejects(app.sessions.create({ userId: 'late' }), { code: 'DOORMAN_QUEUE_FULL', statusCode: 503 })
-  release()
+  await lock.release()
   t.strictSame((await settled).map(result => result.status), ['fulfilled', 'fulfilled', 'fulfilled', 'rejected', 'rejected'])
-  t.strictSame(look(file, 'SELECT count(*) AS n FROM sessions'), [{ n: 3 }])
+  t.strictSame(await db.look('SELECT count(*) AS n FROM sessions'), [{ n: 3 }])
 })
 
 // ---------------------------------------------------------------- CommonJS
 
-t.test('require() from CommonJS', async t => {
+t.test('require() from CommonJS', onlySqlite('with the default URL, a file'), async t => {
   const script = `
     const Fastify = require('fastify')
     const { doorman, isDoormanError } = require(process.argv[1])
@@ -694,7 +682,7 @@ t.test('require() from CommonJS', async t => {
     })`
   const path = (name: string) => fileURLToPath(new URL(`../${name}`, import.meta.url))
   const node = (dir: string) => spawnSync(process.execPath, ['--input-type=commonjs', '-e', script, path('index.js'), path('app.js')], { cwd: dir, env: { ...process.env, NODE_PATH: join(process.cwd(), 'node_modules') }, encoding: 'utf8', timeout: 60_000 })
-  const dir = tempDir(t)
+  const dir = tempDir()
   const { stdout, stderr, status } = node(dir)
   t.strictSame({ stdout, status }, { stdout: 'ada function function\n', status: 0 }, stderr)
   t.strictSame(readdirSync(join(dir, 'data')).sort(), ['doorman-log.db', 'doorman.db'], 'where the default URL says, with nothing beside them')

@@ -57,6 +57,8 @@ t.test('good values', async t => {
     ['PORT', '', 'port', 3000],
     ['LOG_LEVEL', 'silent', 'logLevel', 'silent'],
     ['DATABASE_URL', 'file:/var/lib/doorman.db', 'databaseUrl', 'file:/var/lib/doorman.db'],
+    ['DATABASE_URL', 'postgres://me:hunter2@one:5432,two/doorman?sslmode=require', 'databaseUrl', 'postgres://me:hunter2@one:5432,two/doorman?sslmode=require'],
+    ['DATABASE_URL', 'postgresql:///doorman', 'databaseUrl', 'postgresql:///doorman'],
     ['TRUST_PROXY', 'off', 'trustProxy', false],
     ['COOKIE_SECURE', 'true', 'cookieSecure', true],
     ['COOKIE_SECURE', 'false', 'cookieSecure', false],
@@ -84,7 +86,7 @@ t.test('wrong values name the variable, what was expected and what came', async 
   refused(t, { PORT: '65536' }, /^PORT /)
   refused(t, { PORT: '-1' }, /^PORT /)
   refused(t, { LOG_LEVEL: 'verbose' }, /^LOG_LEVEL must be one of fatal, error, warn, info, debug, trace, silent; got "verbose"$/)
-  refused(t, { DATABASE_URL: './data/doorman.db' }, /^DATABASE_URL must be a file URL such as file:\.\/data\/doorman\.db; got /)
+  refused(t, { DATABASE_URL: './data/doorman.db' }, /^DATABASE_URL must be a file URL such as file:\.\/data\/doorman\.db, or postgres:.*; got /)
   for (const url of ['file:x.db?mode=ro', 'file:', 'file::memory:', 'file:./data/']) refused(t, { DATABASE_URL: url }, /^DATABASE_URL /)
   refused(t, { COOKIE_SECURE: 'yes' }, /^COOKIE_SECURE must be one of auto, true, false; got "yes"$/)
   refused(t, { SESSION_IDLE_TIMEOUT: '24' }, /^SESSION_IDLE_TIMEOUT must be a duration with its unit, such as .* of at least 1s and at most 400d; got "24"$/)
@@ -108,6 +110,7 @@ t.test('the absolute timeout is at least the idle timeout', async t => {
 
 t.test('the password of a database URL is not repeated', async t => {
   refused(t, { DATABASE_URL: 'mysql://me:hunter2@host/db' }, /got "mysql:\/\/\*\*\*@host\/db"$/)
+  refused(t, { DATABASE_URL: 'mysql://me:hunt@er/2@host/db' }, /got "mysql:\/\/\*\*\*@host\/db"$/)
 })
 
 t.test('TRUST_PROXY', async t => {

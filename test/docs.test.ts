@@ -103,7 +103,7 @@ const known = (error: unknown) => / known are (.+)$/.exec((error as Error).messa
 
 async function knownToPlugin (t: Test, part: string, nested?: string): Promise<string[]> {
   const given = nested === undefined ? NONSENSE : { [nested]: NONSENSE }
-  const url = `file:${tempFile(t)}`
+  const url = `file:${tempFile()}`
   const app = Fastify()
   t.teardown(() => app.close())
   const options = { database: { url, ...(part === 'database' ? given : {}) }, ...(part === 'database' ? {} : { [part]: given }) }
@@ -140,7 +140,7 @@ function fallback (cell: string): unknown {
 }
 
 t.test('the defaults of sessions and cleanup are those in the README', async t => {
-  const url = `file:${tempFile(t)}`
+  const url = `file:${tempFile()}`
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(doorman, { database: { url } })
@@ -201,7 +201,7 @@ t.test('the plugin example in the README runs as printed', async t => {
   const dir = t.testdir({
     'example.mjs': example
       .replace("'fastify-doorman'", JSON.stringify(new URL('../index.js', import.meta.url).href))
-      .replace('file:./data/app.db', `file:${tempFile(t)}`)
+      .replace('file:./data/app.db', `file:${tempFile()}`)
       .replace('port: 3000', 'port: 0')
       .concat('\nexport { app }\n')
   })
@@ -216,7 +216,7 @@ t.test('the plugin example in the README runs as printed', async t => {
 
 t.test('the example of a program of one\'s own on the standalone API runs as printed', async t => {
   const example = /^```js\n([^]*?)\n```$/m.exec(section(readme, '## Routes'))![1]!
-  const variables = { DATABASE_URL: `file:${tempFile(t)}`, API_KEYS: KEY, LOG_LEVEL: 'silent' }
+  const variables = { DATABASE_URL: `file:${tempFile()}`, API_KEYS: KEY, LOG_LEVEL: 'silent' }
   const dir = t.testdir({
     'example.mjs': example
       .replace("'fastify-doorman/app'", JSON.stringify(new URL('../app.js', import.meta.url).href))

@@ -20,15 +20,15 @@ process.once('exit', () => {
 })
 
 /** A fresh directory with each call. `t.testdir()` is one per test: a second call would take the files of databases that are open. */
-export function tempDir (_t: Test): string {
+export function tempDir (): string {
   const dir = mkdtempSync(join(tmpdir(), 'doorman-test-'))
   directories.push(dir)
   return dir
 }
 
 /** Path of a database file in a fresh directory. */
-export function tempFile (t: Test, name = 'doorman.db'): string {
-  return join(tempDir(t), name)
+export function tempFile (name = 'doorman.db'): string {
+  return join(tempDir(), name)
 }
 
 export interface LogLine { level: keyof StorageLogger, fields: Record<string, unknown>, message: string }
@@ -41,7 +41,7 @@ export function recordingLogger (): StorageLogger & { lines: LogLine[] } {
 }
 
 /** Opens a SQLite storage that the test closes. */
-export async function openSqliteStorage (t: Test, file = tempFile(t), options: Partial<StorageOptions> = {}): Promise<Storage> {
+export async function openSqliteStorage (t: Test, file = tempFile(), options: Partial<StorageOptions> = {}): Promise<Storage> {
   const storage = await openStorage({ url: `file:${file}`, logUrl: null, busyTimeout: 5000, maxPending: 1000, log: recordingLogger(), ...options })
   t.teardown(() => storage.close(1000))
   return storage

@@ -3,8 +3,8 @@ import { EventEmitter } from 'node:events'
 import { createSessionStore, type SessionStore, type SessionStoreOptions, type StoreSession } from '../session-store.js'
 import type { SessionRecord } from '../storage/storage.js'
 import { createFakeStorage, type FakeStorage } from './fake-storage.js'
-import { openSqliteStorage, tempFile, until } from './helper.js'
-import { readFileSync } from 'node:fs'
+import { newDatabase, openTestStorage } from './engine.js'
+import { until } from './helper.js'
 
 const START = Date.UTC(2026, 10, 23, 12)
 const MINUTE = 60_000
@@ -65,13 +65,14 @@ t.test('an ended session is never brought back by a late save', async t => {
 })
 
 t.test('the id of the session is nowhere in the storage', async t => {
-  const storage = await openSqliteStorage(t, tempFile(t))
+  const db = await newDatabase(t)
+  const storage = await openTestStorage(t, db.url)
   const { set, get } = promised(createSessionStore({ database: { storage } }))
   const sid = 'QmFzZTY0LXNlc3Npb24taWQtb2YtYS1mcmFtZXdvcms'
   await set(sid, session({ sessionId: sid, encryptedSessionId: `${sid}.signature`, user: 'ada' }))
   t.same(await get(sid), session({ user: 'ada' }))
-  const path = (await storage.stats()).files.main.path!
-  for (const name of [path, `${path}-wal`]) t.notOk(readFileSync(name).includes(sid), name)
+  t.equal(await db.contains('"ada"'), true)
+  t.equal(await db.contains(sid), false)
   await set(sid, session({ user: 'bob' }))
   t.match(await get(sid), { user: 'bob' })
 })
@@ -183,7 +184,7 @@ t.test('a login as @fastify/session does it: the new id is saved as nobody\'s fi
 })
 
 t.test('a login on the real storage', async t => {
-  const storage = await openSqliteStorage(t, tempFile(t))
+  const storage = await openTestStorage(t)
   const { set, get, destroy } = promised(createSessionStore({ database: { storage }, userId }))
   await set('sid-2', session())
   await Promise.all([set('sid-2', session({ user: 'ada' })), set('sid-2', session({ user: 'ada', n: 2 }))])

@@ -28,7 +28,7 @@ interface ReplayOptions { logs: string[], base: string, out: string, concurrency
 
 /** Replays a log against a fresh server; returns what was sent, and the rows that are in the database after its orderly stop. */
 async function replayed (t: Test, log: string, options: Partial<ReplayOptions> = {}) {
-  const dir = tempDir(t)
+  const dir = tempDir()
   const server = spawn(process.execPath, [...process.execArgv, script], {
     cwd: dir,
     env: { ...process.env, PORT: '0', LOG_LEVEL: 'warn', DATABASE_URL: `file:${join(dir, 'doorman.db')}`, TRUST_PROXY: 'loopback', API_KEYS: KEY },

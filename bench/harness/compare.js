@@ -67,7 +67,7 @@ export async function compare ({ candidates, rounds, milliseconds, connections, 
 }
 
 /** Code is compiled by the time it counts; a server that answers little does not hold the others up. */
-async function warmUp (cell, most) {
+export async function warmUp (cell, most = MOST_WARM_CELLS) {
   for (let answered = 0, cells = 0; answered < WARM_REQUESTS && cells < most; cells++) answered += (await cell()).answered
 }
 

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { arch, availableParallelism, cpus, platform, release, totalmem } from 'node:os'
 import { hasProgram, pinning } from './cores.js'
+import { postgresVersion } from './postgres.js'
 
 const require = createRequire(import.meta.url)
 const here = new URL('.', import.meta.url).pathname
@@ -30,7 +31,7 @@ export function commit () {
   return run('git', ['status', '--porcelain', '--untracked-files=no']) === '' ? hash : `${hash}+`
 }
 
-/** Node, SQLite, Fastify, and every peer that is installed, as they are and not as they were asked for. */
+/** Node, Fastify, the databases with their drivers, and every peer that is installed, as they are and not as they were asked for. */
 export function versions () {
   const found = { node: process.version }
   const Database = require('better-sqlite3')
@@ -39,6 +40,9 @@ export function versions () {
   db.close()
   found.fastify = require('fastify/package.json').version
   found['better-sqlite3'] = require('better-sqlite3/package.json').version
+  found.pg = require('pg/package.json').version
+  const postgres = postgresVersion()
+  if (postgres !== undefined) found.postgresql = postgres
   const { dependencies } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'))
   for (const name of Object.keys(dependencies)) {
     try {

@@ -14,8 +14,8 @@ export const USAGE = `npm run bench -- [OPTIONS]
   --connections N      (50)
   --load NAME          ${generators.join(', ')}; default: the first of them that is there
   --log FILE           access log to replay for "disk"; without it one is made up
-  --publish            take the figures into results/latest.json and docs/benchmarks.md even though they are of a quick or partial run
-  --docs               only write docs/benchmarks.md anew from results/latest.json
+  --publish            take the figures into results/latest.json and the documents even though they are of a quick or partial run
+  --docs               only write the measured parts of the documents anew from results/latest.json
   --help`
 
 /** A message for the user, not a stack. */

@@ -29,7 +29,18 @@ export function targetTable (figures, title = 'Target') {
 export const faultLines = figures => figures.filter(({ faults }) => faults.length > 0)
   .map(({ candidate, workload, faults }) => `${candidates.find(({ id }) => id === candidate).title}, ${workload}: ${faults.join('; ')}`)
 
-export const measureTable = figures => ({
-  head: ['Figure', 'Value', 'Target', 'Met'],
-  rows: figures.map(({ name, value, unit, target, met }) => [name, `${number(value)}${unit === '' ? '' : ` ${unit}`}`, target ?? '', metText(met)])
-})
+/** One row per figure, unless they have their places in a table. */
+export function measureTable (figures) {
+  if (figures[0].row !== undefined) return placedTable(figures)
+  return {
+    head: ['Figure', 'Value', 'Target', 'Met'],
+    rows: figures.map(({ name, value, unit, target, met }) => [name, `${number(value)}${unit === '' ? '' : ` ${unit}`}`, target ?? '', metText(met)])
+  }
+}
+
+function placedTable (figures) {
+  const columns = [...new Set(figures.map(({ column }) => column))]
+  const rows = [...new Set(figures.map(({ row }) => row))]
+  const text = ({ value, spread: quartiles, beside }) => quartiles === undefined ? `${number(value)}${beside === undefined ? '' : ` · ${number(beside)}`}` : spread(quartiles)
+  return { head: ['', ...columns], rows: rows.map(row => [row, ...columns.map(column => text(figures.find(figure => figure.row === row && figure.column === column)))]) }
+}

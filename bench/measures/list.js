@@ -1,4 +1,4 @@
-/** The measures beside the comparison, by the name of `--measure` and of their file here. */
+/** The measures beside the comparison, by the name of `--measure` and of their file here; `page`: the document they are printed in, if not the benchmarks'. */
 export const measures = {
   latency: { title: 'Latency' },
   writer: { title: 'Writer' },
@@ -6,5 +6,7 @@ export const measures = {
   growth: { title: 'Growth' },
   memory: { title: 'Memory' },
   start: { title: 'Start' },
-  processes: { title: 'Many processes' }
+  processes: { title: 'Many processes' },
+  postgres: { title: 'Requests on PostgreSQL', page: 'scaling' },
+  'postgres-log': { title: 'The log on PostgreSQL', page: 'scaling' }
 }

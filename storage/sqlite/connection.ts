@@ -17,7 +17,13 @@ export type FileName = ConnectionReport['file']
 /** Parameters as better-sqlite3 binds them, by position or by name. */
 export type Binding = string | number | bigint | Uint8Array | null
 
-export interface ConnectionOptions { path: string, role: Role, file: FileName }
+export interface ConnectionOptions {
+  path: string
+  role: Role
+  file: FileName
+  /** Nobody else has the file open, and nobody can open it meanwhile. Nothing is written all the same, unless by a writer. */
+  exclusive?: boolean
+}
 
 /** One open connection. Statements are prepared once and cached by their text. */
 export class Connection {
@@ -27,20 +33,28 @@ export class Connection {
   readonly file: FileName
   #statements = new Map<string, Database.Statement<Binding[]>>()
 
-  constructor ({ path, role, file }: ConnectionOptions) {
+  constructor ({ path, role, file, exclusive = false }: ConnectionOptions) {
     this.path = path
     this.role = role
     this.file = file
     // `timeout` is SQLite's own busy wait, a blocking sleep: 0 on the main thread (it would freeze the event loop) and 0 in
     // the writer (it would stop the other file too; the writer waits by polling, see file-writer.ts).
-    this.db = new Database(path, { readonly: role !== 'writer', timeout: role === 'reader' ? READER_BUSY_TIMEOUT : 0 })
+    this.db = new Database(path, { readonly: role !== 'writer' && !exclusive, timeout: role === 'reader' && !exclusive ? READER_BUSY_TIMEOUT : 0 })
     try {
+      if (exclusive) this.#lockOut()
       this.#configure()
     } catch (error) {
       // Some of these read the file's head, so a lock (another process changes it to WAL) can refuse them.
       this.db.close()
       throw error
     }
+  }
+
+  /** The mode has to be set before anything is read, and takes effect with the first read. */
+  #lockOut (): void {
+    this.db.pragma('locking_mode = EXCLUSIVE')
+    this.db.pragma('query_only = ON')
+    this.number('schema_version')
   }
 
   #configure (): void {

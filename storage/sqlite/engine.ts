@@ -42,7 +42,7 @@ export async function openSqlite (location: Location, options: StorageOptions): 
 }
 
 class SqliteStorage implements Storage {
-  readonly facts: StorageFacts = Object.freeze({ engine: 'sqlite', shared: true, synchronousReads: true })
+  readonly facts: StorageFacts = Object.freeze({ engine: 'sqlite', shared: true, synchronousReads: true, partitions: false, freePages: true, placeholders: 'sqlite' })
   #location: Location
   #parts: Parts
   #local: Connection

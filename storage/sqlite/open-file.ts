@@ -83,7 +83,8 @@ function journalMode (connection: Connection): string {
   return connection.db.pragma('journal_mode', { simple: true }) as string
 }
 
-function openingError (path: string, error: unknown): DoormanError {
+/** What opening a file failed with, as an error of the catalogue. */
+export function openingError (path: string, error: unknown): DoormanError {
   const code = sqliteCode(error)
   if (code === 'SQLITE_NOTADB') return doormanError('DOORMAN_NOT_A_DATABASE', [path], error)
   if (code?.startsWith('SQLITE_CANTOPEN') === true) return doormanError('DOORMAN_DATABASE_UNOPENABLE', [path, code], error)

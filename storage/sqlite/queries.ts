@@ -115,7 +115,7 @@ const toIpLog = (r: IpLogRecord): StoredIpLog => ({
 export function listIpLogs (connection: Connection, { filter, page }: { filter: IpLogFilter, page: PageParams }): Page<StoredIpLog> {
   const where = logWhere(connection, filter)
   if (where === null) return { items: [], next: null }
-  if (page.after !== undefined) where.add('r.id < ?', ...page.after)
+  if (page.after !== undefined) where.add('r.id < ?', page.after[0]!)
   const rows = connection.all<IpLogRecord>(`SELECT ${IP_LOG_COLUMNS} FROM ip_log_rows AS r ${where.sql} ORDER BY r.id DESC LIMIT ?`, ...where.values, page.limit + 1)
   return toPage(rows, page.limit, toIpLog, row => [row.id])
 }

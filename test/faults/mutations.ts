@@ -27,8 +27,8 @@ export const mutations: readonly Mutation[] = [
   {
     scenario: 1,
     file: 'storage/sqlite/connection.js',
-    from: "timeout: role === 'reader' ? READER_BUSY_TIMEOUT : 0 });",
-    to: "timeout: role === 'reader' ? READER_BUSY_TIMEOUT : 30000 });",
+    from: "timeout: role === 'reader' && !exclusive ? READER_BUSY_TIMEOUT : 0 });",
+    to: "timeout: role === 'reader' && !exclusive ? READER_BUSY_TIMEOUT : 30000 });",
     why: "the writer waits with SQLite's own blocking sleep, past every deadline of its own",
     breaks: 'both locked past the deadline: writes refused'
   },
@@ -327,5 +327,45 @@ export const mutations: readonly Mutation[] = [
     to: 'return status !== undefined && status >= 600 && ',
     why: 'bad requests are answered as faults of the server',
     breaks: 'replies 5xx'
+  },
+  {
+    scenario: 13,
+    file: 'storage/postgres/connections.js',
+    from: 'circuit.failed(error);',
+    to: '{ circuit.failed(error); this.#pause = setTimeout(() => {}, 0); return; }',
+    why: 'one attempt to connect again, and no other',
+    breaks: '5 kills: the service works again each time'
+  },
+  {
+    scenario: 14,
+    file: 'storage/postgres/connect.js',
+    from: 'this.onDead();',
+    to: '',
+    why: 'a connection that broke off keeps its place',
+    breaks: 'the service works afterwards'
+  },
+  {
+    scenario: 15,
+    file: 'lib/row-queue.js',
+    from: 'await retrier.run(() => commit(batch.rows, number), tellWaiters);',
+    to: 'await commit(batch.rows, number).catch(() => {});',
+    why: 'a batch that met the lock past its deadline is dropped instead of sent again',
+    breaks: 'past the deadline: answered requests without a row'
+  },
+  {
+    scenario: 16,
+    file: 'storage/postgres/errors.js',
+    from: '(53100|53400)',
+    to: '(53400)',
+    why: 'a full disk is told as any failure',
+    breaks: 'logins are refused with DOORMAN_STORAGE_FULL'
+  },
+  {
+    scenario: 17,
+    file: 'storage/postgres/connect.js',
+    from: 'of hosts) {',
+    to: 'of hosts.slice(0, 1)) {',
+    why: 'only the first of the hosts is asked',
+    breaks: 'failover 1: the service goes on with the new primary'
   }
 ]

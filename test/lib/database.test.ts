@@ -8,7 +8,7 @@ import { openSqliteStorage, recordingLogger, tempFile, until } from '../helper.j
 import { activityRow, ipRow } from '../storage/contract.js'
 
 async function setUp (t: Test, options: Partial<CreateDatabaseOptions> = {}) {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file, { busyTimeout: 50 })
   const log = recordingLogger()
   let now = 1_000_000

@@ -8,7 +8,7 @@ import { tempFile } from '../helper.js'
 const quiet = { info () {}, warn () {}, error () {}, fatal () {} }
 
 async function setup (t: Test, busyTimeout = 10_000) {
-  const url = `file:${tempFile(t)}`
+  const url = `file:${tempFile()}`
   const open = () => openStorage({ url, logUrl: null, busyTimeout, maxPending: 1000, log: quiet })
   const storage = await open()
   t.teardown(() => storage.close(1000))

@@ -5,11 +5,12 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import database from '../../plugins/database.js'
+import { databaseUrl, onlySqlite } from '../engine.js'
 import { tempFile, until } from '../helper.js'
 import { activityRow } from '../storage/contract.js'
 
-t.test('opens at registration, closes last', async t => {
-  const file = tempFile(t)
+t.test('opens at registration, closes last', onlySqlite(), async t => {
+  const file = tempFile()
   const app = Fastify()
   await app.register(database, { url: `file:${file}`, clock: () => 5 })
   t.ok(existsSync(file))
@@ -21,15 +22,15 @@ t.test('opens at registration, closes last', async t => {
 })
 
 t.test('twice on one instance is refused', async t => {
-  const url = `file:${tempFile(t)}`
+  const url = await databaseUrl()
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(database, { url })
   await t.rejects(async () => { await app.register(database, { url }) }, { code: 'DOORMAN_ALREADY_REGISTERED' })
 })
 
-t.test('options are checked before anything is opened', async t => {
-  const file = tempFile(t)
+t.test('options are checked before anything is opened', onlySqlite(), async t => {
+  const file = tempFile()
   const refused = async (options: object, expected: { code: string, message?: RegExp }) => {
     const app = Fastify()
     await t.rejects(async () => { await app.register(database, { url: `file:${file}`, ...options }) }, expected, JSON.stringify(options))
@@ -44,8 +45,8 @@ t.test('options are checked before anything is opened', async t => {
   t.notOk(existsSync(file))
 })
 
-t.test('when nothing can be stored any more, the host decides', async t => {
-  const file = tempFile(t)
+t.test('when nothing can be stored any more, the host decides', onlySqlite('about files that are replaced'), async t => {
+  const file = tempFile()
   const app = Fastify()
   const fatal: Error[] = []
   await app.register(database, { url: `file:${file}`, onFatal: error => { fatal.push(error) } })
@@ -60,8 +61,8 @@ t.test('when nothing can be stored any more, the host decides', async t => {
   t.ok(performance.now() - start < 5000, 'what cannot be stored is not waited for')
 })
 
-t.test('a host may go by what its operations reject with', async t => {
-  const file = tempFile(t)
+t.test('a host may go by what its operations reject with', onlySqlite('about files that are replaced'), async t => {
+  const file = tempFile()
   const app = Fastify()
   await app.register(database, { url: `file:${file}`, onFatal: null })
   rmSync(file)
@@ -70,7 +71,7 @@ t.test('a host may go by what its operations reject with', async t => {
   await app.close()
 })
 
-t.test('a host that decides nothing is ended', async t => {
+t.test('a host that decides nothing is ended', onlySqlite('about files that are replaced'), async t => {
   const program = `
     import Fastify from ${JSON.stringify(import.meta.resolve('fastify'))}
     import { rmSync } from 'node:fs'

@@ -1,15 +1,12 @@
-import { join } from 'node:path'
 import Fastify from 'fastify'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import * as suite from '../../index.js'
-import { tempDir, tempFile } from '../helper.js'
-
-const url = (t: Test) => `file:${tempFile(t)}`
+import { databaseUrl } from '../engine.js'
 
 t.test('one registration brings everything', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(suite.doorman, { database: { url: url(t) } })
+  await app.register(suite.doorman, { database: { url: await databaseUrl() } })
   app.get('/', { config: { session: 'required' } }, async request => request.session?.userId)
   const { token } = await app.sessions.create({ userId: 'alice' })
   t.equal((await app.inject({ url: '/', headers: { authorization: `Bearer ${token}` } })).body, 'alice')
@@ -25,7 +22,7 @@ t.test('one registration brings everything', async t => {
 t.test('every part but the database can be left out', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(suite.doorman, { database: { url: url(t) }, ipTracking: false, sessions: false, activity: false, cleanup: false, metrics: false })
+  await app.register(suite.doorman, { database: { url: await databaseUrl() }, ipTracking: false, sessions: false, activity: false, cleanup: false, metrics: false })
   t.ok(app.hasDecorator('database'))
   for (const name of ['ipTracking', 'sessions', 'activity', 'cleanup', 'metrics']) t.notOk(app.hasDecorator(name), name)
 })
@@ -39,16 +36,15 @@ t.test('options are checked, those of the parts as well', async t => {
   await t.rejects(register({ session: {} }), { code: 'DOORMAN_OPTION_UNKNOWN', message: /"doorman\.session"; did you mean "sessions"\?/ })
   await t.rejects(register({ database: false }), { code: 'DOORMAN_OPTION_INVALID', message: /"doorman\.database" must be an object; got false/ })
   await t.rejects(register({ cleanup: true }), { code: 'DOORMAN_OPTION_INVALID', message: /"doorman\.cleanup" must be an object, or false; got true/ })
-  await t.rejects(register({ database: { url: url(t) }, sessions: { idleTimout: '1h' } }), { code: 'DOORMAN_OPTION_UNKNOWN', message: /idleTimout/ })
+  await t.rejects(register({ database: { url: await databaseUrl() }, sessions: { idleTimout: '1h' } }), { code: 'DOORMAN_OPTION_UNKNOWN', message: /idleTimout/ })
 })
 
 t.test('the parts are also there one by one, and two instances live side by side', async t => {
   t.strictSame(Object.keys(suite).sort(), ['activity', 'cleanup', 'database', 'doorman', 'errorCatalogue', 'frameworkErrors', 'ipTracking', 'isDoormanError', 'metrics', 'sessions'])
   const [one, two] = [Fastify(), Fastify()]
   t.teardown(async () => { await Promise.all([one.close(), two.close()]) })
-  const dir = tempDir(t)
-  for (const [name, app] of Object.entries({ one, two })) {
-    await app.register(suite.database, { url: `file:${join(dir, name, 'x.db')}` })
+  for (const app of [one, two]) {
+    await app.register(suite.database, { url: await databaseUrl() })
     await app.register(suite.sessions)
   }
   const { token } = await one.sessions.create({ userId: 'alice' })
@@ -59,7 +55,7 @@ t.test('the parts are also there one by one, and two instances live side by side
 t.test('registered twice, or without the database: said at boot', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
-  const options = { database: { url: url(t) } }
+  const options = { database: { url: await databaseUrl() } }
   await app.register(suite.doorman, options)
   await t.rejects(async () => { await app.register(suite.doorman, options) }, { code: 'DOORMAN_ALREADY_REGISTERED' })
   const other = Fastify()

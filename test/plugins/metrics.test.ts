@@ -72,7 +72,7 @@ t.test('requests are counted by status and duration', async t => {
 })
 
 t.test('with the IP tracking requests are counted where it sees them end, also those that leave no row', async t => {
-  const url = `file:${tempFile(t)}`
+  const url = `file:${tempFile()}`
   const app = fastify()
   t.teardown(() => app.close())
   await app.register(doorman, { database: { url }, ipTracking: { ignore: { paths: ['/health'] } } })

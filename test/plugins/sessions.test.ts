@@ -1,10 +1,7 @@
 import t, { type Test } from 'tap'
 import cookiePlugin from '@fastify/cookie'
-import Database from 'better-sqlite3'
 import Fastify, { type FastifyInstance, type FastifyServerOptions, type InjectOptions } from 'fastify'
 import fp from 'fastify-plugin'
-import { readFileSync, readdirSync } from 'node:fs'
-import { dirname, join } from 'node:path'
 import { inspect } from 'node:util'
 import type { Database as DoormanDatabase } from '../../lib/database.js'
 import { requestSession, sessionOf } from '../../lib/request-session.js'
@@ -12,7 +9,7 @@ import databasePlugin from '../../plugins/database.js'
 import sessionsPlugin, { type SessionsPluginOptions } from '../../plugins/sessions.js'
 import type { SessionView } from '../../lib/session-types.js'
 import { createFakeStorage } from '../fake-storage.js'
-import { tempFile } from '../helper.js'
+import { databaseUrl, newDatabase } from '../engine.js'
 
 const START = Date.UTC(2026, 10, 23, 12)
 const HOUR = 3_600_000
@@ -47,10 +44,10 @@ interface SetUp { options?: SessionsPluginOptions, server?: FastifyServerOptions
 async function setUp (t: Test, { options = {}, server = {}, before, after }: SetUp = {}) {
   const time = { now: START }
   const lines: string[] = []
-  const file = tempFile(t)
+  const db = await newDatabase(t)
   const app = Fastify({ trustProxy: '127.0.0.1', logger: { level: 'trace', stream: { write: (line: string) => { lines.push(line) } } }, ...server })
   t.teardown(() => app.close())
-  await app.register(databasePlugin, { url: `file:${file}`, clock: () => time.now })
+  await app.register(databasePlugin, { url: db.url, clock: () => time.now })
   await before?.(app)
   await app.register(sessionsPlugin, options)
   routes(app)
@@ -62,7 +59,7 @@ async function setUp (t: Test, { options = {}, server = {}, before, after }: Set
   }
   const get = (url: string, headers: Record<string, string> = {}) => app.inject({ url, headers })
   const sessionRows = async () => Number((await app.database.get('SELECT count(*) AS n FROM sessions'))?.['n'])
-  return { app, time, lines, file, login, get, sessionRows }
+  return { app, time, lines, db, login, get, sessionRows }
 }
 
 async function appOnFake (t: Test) {
@@ -173,7 +170,7 @@ t.test('bearer: false leaves the header to the host', async t => {
 })
 
 t.test('R2, R8: the token is in no file, reply or log', async t => {
-  const { app, login, get, lines, file } = await setUp(t, {
+  const { app, login, get, lines, db } = await setUp(t, {
     after: app => {
       app.get('/log', async request => {
         request.log.info({ session: request.session, req: request, stats: app.sessions.stats() }, 'everything')
@@ -187,14 +184,13 @@ t.test('R2, R8: the token is in no file, reply or log', async t => {
   const replies = [await get('/log', { cookie }), await get('/me', { cookie }), await get('/private', { cookie }), await get('/off', { cookie })]
   await app.database.flush()
   const forms = [token, secret, Buffer.from(secret, 'base64url').toString('hex'), Buffer.from(secret, 'base64url').toString('base64')]
-  const written = readdirSync(dirname(file)).map(name => readFileSync(join(dirname(file), name)).toString('latin1')).join('')
-  t.match(written, 'ada')
+  t.equal(await db.contains('ada'), true)
   for (const form of forms) {
-    t.notOk(written.includes(form) || written.includes(form.toUpperCase()), 'files')
+    t.notOk(await db.contains(form) || await db.contains(form.toUpperCase()), 'stored')
     t.notOk(lines.join('').includes(form), 'log')
     t.notOk(replies.map(reply => reply.body).join('').includes(form), 'replies')
   }
-  t.notOk(written.includes(Buffer.from(secret, 'base64url').toString('latin1')), 'files, as bytes')
+  t.notOk(await db.contains(Buffer.from(secret, 'base64url')), 'stored as bytes')
 })
 
 t.test('R8: the token is invisible to JSON and inspect of a request', async t => {
@@ -421,7 +417,7 @@ t.test('renewals that go on failing are tried now and then, and reported once a 
 })
 
 t.test('while another program holds the write lock, a renewal does not hold up the request', async t => {
-  const { app, time, file, login, get, lines } = await setUp(t, { options: { renewAfter: '1h' } })
+  const { app, time, db, login, get, lines } = await setUp(t, { options: { renewAfter: '1h' } })
   const { cookie } = await login()
   time.now += HOUR
   let asked = 0
@@ -431,9 +427,7 @@ t.test('while another program holds the write lock, a renewal does not hold up t
     asked++
     return rotateSession.call(storage, params)
   }
-  const holder = new Database(file)
-  t.teardown(() => holder.close())
-  holder.exec('BEGIN IMMEDIATE')
+  const lock = await db.lock('main')
   const start = performance.now()
   for (let i = 0; i < 5; i++) {
     const reply = await get('/private', { cookie })
@@ -443,7 +437,7 @@ t.test('while another program holds the write lock, a renewal does not hold up t
   t.ok(performance.now() - start < 3000, 'far from the lock wait of 10 s')
   t.equal(asked, 1, 'one request waited, not every one')
   t.match(lines.filter(line => line.includes('could not be renewed')), [/DOORMAN_STORAGE_BUSY/])
-  holder.exec('ROLLBACK')
+  await lock.release()
   time.now += 4999
   t.notOk((await get('/private', { cookie })).headers['set-cookie'], 'nothing happened behind the back of the request')
   time.now++
@@ -542,11 +536,11 @@ t.test('another name for request.session', async t => {
 })
 
 t.test('address and user agent of a request are recorded, throttled, and never lost by a close', async t => {
-  const file = tempFile(t)
+  const url = await databaseUrl()
   const time = { now: START }
   const build = async () => {
     const app = Fastify()
-    await app.register(databasePlugin, { url: `file:${file}`, clock: () => time.now })
+    await app.register(databasePlugin, { url, clock: () => time.now })
     await app.register(sessionsPlugin)
     routes(app)
     return app

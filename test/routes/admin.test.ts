@@ -1,7 +1,6 @@
-import { dirname, join } from 'node:path'
 import t from 'tap'
 import { doormanError } from '../../errors.js'
-import { holdLock } from '../../storage/sqlite/hold-lock.js'
+import { newDatabase } from '../engine.js'
 import { startApi } from './helper.js'
 
 t.test('blocks: an address is refused until it is let in again', async t => {
@@ -170,8 +169,9 @@ t.test('health: an error keeps its shape', async t => {
 })
 
 t.test('health and metrics do not wait for the log, whatever the others do', async t => {
-  const { send, admin, config } = await startApi(t, { IP_LOG_DURABILITY: 'committed' })
-  const release = holdLock(join(dirname(config.databaseUrl.slice('file:'.length)), 'doorman-log.db'))
+  const db = await newDatabase(t)
+  const { send, admin } = await startApi(t, { IP_LOG_DURABILITY: 'committed', DATABASE_URL: db.url })
+  const lock = await db.lock('log')
   let answered = false
   const other = admin('GET', '/admin/blocks').then(reply => {
     answered = true
@@ -182,7 +182,7 @@ t.test('health and metrics do not wait for the log, whatever the others do', asy
     t.equal((await admin('GET', '/metrics')).status, 200)
     t.notOk(answered, 'the other reply waits for its row')
   } finally {
-    release()
+    await lock.release()
   }
   t.equal((await other).status, 200)
 })

@@ -3,7 +3,7 @@ import type { InjectOptions, LightMyRequestResponse } from 'fastify'
 import type { Test } from 'tap'
 import { buildApp } from '../../app.js'
 import { loadConfig } from '../../config.js'
-import { tempFile } from '../helper.js'
+import { databaseUrl } from '../engine.js'
 
 export const KEY = 'test-key-test-key-test-key-test-key'
 export const START = Date.parse('2026-03-01T12:00:00.000Z')
@@ -13,7 +13,7 @@ export type Api = Awaited<ReturnType<typeof startApi>>
 /** @param env variables besides DATABASE_URL and API_KEYS */
 export async function startApi (t: Test, env: Record<string, string> = {}) {
   let now = START
-  const config = loadConfig({ DATABASE_URL: `file:${tempFile(t)}`, API_KEYS: KEY, LOG_LEVEL: 'silent', ...env }, { file: null })
+  const config = loadConfig({ DATABASE_URL: await databaseUrl(), API_KEYS: KEY, LOG_LEVEL: 'silent', ...env }, { file: null })
   const app = await buildApp(config, { clock: () => now })
   t.teardown(() => app.close())
 

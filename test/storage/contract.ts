@@ -447,6 +447,10 @@ export function storageContract (t: Test, open: OpenFresh): void {
     while (await storage.sweep({ target: 'ipLogs', before: NOW + 1, limit: 1000, now: NOW }) === 1000);
     while (await storage.sweep({ target: 'logInternals', before: NOW + 2 * DAY, limit: 1000, now: NOW }) === 1000);
     const first = await storage.maintain({ pages: 10, optimize: true })
+    if (!storage.facts.freePages) {
+      t.same(first, { freedPages: 0, remainingPages: 0 }, 'the server does that by itself')
+      return
+    }
     t.ok(first.freedPages <= 20)
     t.ok(first.remainingPages > 0)
     const rest = await storage.maintain({ pages: 1_000_000, optimize: false })
@@ -503,19 +507,26 @@ export function storageContract (t: Test, open: OpenFresh): void {
 
   t.test('the host\'s own tables: all or nothing, its faults are its own', async t => {
     const storage = await open(t)
-    await storage.batch([{ sql: 'CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)' }])
-    t.match(await storage.batch([{ sql: 'INSERT INTO notes (text) VALUES (?)', params: ['one'] }, { sql: 'INSERT INTO notes (text) VALUES (:text)', params: { text: 'two' } }]), [{ changes: 1 }, { changes: 1 }])
+    const numbered = storage.facts.placeholders === 'numbered'
+    const p = numbered ? '$1' : '?'
+    await storage.batch([{ sql: `CREATE TABLE notes (id ${numbered ? 'serial' : 'INTEGER'} PRIMARY KEY, text TEXT NOT NULL)` }])
+    const two = { sql: 'INSERT INTO notes (text) VALUES (:text)', params: { text: 'two' } }
+    if (numbered) await t.rejects(storage.batch([two]), { code: 'DOORMAN_SQL_INVALID', message: /no named parameters: write \$1/ })
+    t.match(await storage.batch([{ sql: `INSERT INTO notes (text) VALUES (${p})`, params: ['one'] }, numbered ? { sql: 'INSERT INTO notes (text) VALUES ($1)', params: ['two'] } : two]), [{ changes: 1 }, { changes: 1 }])
     const settled = await Promise.allSettled([
-      storage.batch([{ sql: 'INSERT INTO notes (text) VALUES (?)', params: ['three'] }, { sql: 'INSERT INTO notes (text) VALUES (?)', params: [null] }]),
-      storage.batch([{ sql: 'INSERT INTO notes (text) VALUES (?)', params: ['four'] }])
+      storage.batch([{ sql: `INSERT INTO notes (text) VALUES (${p})`, params: ['three'] }, { sql: `INSERT INTO notes (text) VALUES (${p})`, params: [null] }]),
+      storage.batch([{ sql: `INSERT INTO notes (text) VALUES (${p})`, params: ['four'] }])
     ])
     t.match(settled, [{ status: 'rejected', reason: { code: 'DOORMAN_CONSTRAINT' } }, { status: 'fulfilled' }])
     t.same((await storage.all({ sql: 'SELECT text FROM notes ORDER BY id' })).map(row => row['text']), ['one', 'two', 'four'])
-    t.match(await storage.get({ sql: 'SELECT text FROM notes WHERE text = :t', params: { t: 'two' } }), { text: 'two' })
-    t.equal(await storage.get({ sql: 'SELECT text FROM notes WHERE id = ?', params: [99] }), undefined)
-    t.match(await storage.batch([{ sql: 'DELETE FROM notes WHERE text = ? RETURNING id', params: ['four'] }]), [{ changes: 1 }])
+    t.match(await storage.get({ sql: `SELECT text FROM notes WHERE text = ${p}`, params: ['two'] }), { text: 'two' })
+    if (!numbered) t.match(await storage.get({ sql: 'SELECT text FROM notes WHERE text = :t', params: { t: 'two' } }), { text: 'two' })
+    t.equal(await storage.get({ sql: `SELECT text FROM notes WHERE id = ${p}`, params: [99] }), undefined)
+    t.match(await storage.batch([{ sql: `DELETE FROM notes WHERE text = ${p} RETURNING id`, params: ['four'] }]), [{ changes: 1 }])
     await t.rejects(storage.batch([{ sql: 'INSERT INTO nowhere VALUES (1)' }]), { code: 'DOORMAN_SQL_INVALID' })
     await t.rejects(storage.get({ sql: 'DELETE FROM notes' }), { code: /DOORMAN_(SQL_INVALID|STORAGE_READONLY)/ })
+    await t.rejects(storage.batch([{ sql: 'DELETE FROM notes; COMMIT' }]), { code: 'DOORMAN_SQL_INVALID' }, 'one statement is one')
+    t.equal((await storage.all({ sql: 'SELECT text FROM notes' })).length, 2)
     for (const sql of ['COMMIT', ' begin', '-- x\nROLLBACK', '/* y */ pragma journal_mode=delete', 'VACUUM', 'ATTACH \'x\' AS y']) {
       await t.rejects(storage.batch([{ sql }]), { code: 'DOORMAN_SQL_NOT_ALLOWED' }, sql)
       await t.rejects(storage.all({ sql }), { code: 'DOORMAN_SQL_NOT_ALLOWED' }, sql)

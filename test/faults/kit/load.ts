@@ -31,7 +31,7 @@ export const MIX: Readonly<Record<Kind, number>> = { me: 60, anonymous: 30, logi
 
 const METHODS: Record<Kind, string> = { me: 'GET', anonymous: 'GET', login: 'POST', logout: 'POST' }
 /** Codes of refusals that do not say whether a logout took place. */
-const UNKNOWN = ['DOORMAN_WRITER_DIED', 'DOORMAN_ROW_DELAYED', 'DOORMAN_ROW_NOT_STORED']
+const UNKNOWN = ['DOORMAN_WRITER_DIED', 'DOORMAN_COMMIT_UNKNOWN', 'DOORMAN_ROW_DELAYED', 'DOORMAN_ROW_NOT_STORED']
 /** Live sessions that a logout leaves for the others to use. */
 const KEEP = 5
 

@@ -1,5 +1,6 @@
 /** All scenarios, in their order. */
 import type { Scenario } from '../kit/scenario.js'
+import { postgresScenarios } from '../../postgres/faults/index.js'
 import { foreignLock } from './01-foreign-lock.js'
 import { pinnedReader } from './02-pinned-reader.js'
 import { manyProcesses } from './03-many-processes.js'
@@ -13,4 +14,4 @@ import { damage } from './10-damage.js'
 import { hostileInput } from './12-hostile-input.js'
 import { retention } from './11-retention.js'
 
-export const scenarios: readonly Scenario[] = [foreignLock, pinnedReader, manyProcesses, sigkill, close, noSpace, writerDies, poison, clock, damage, retention, hostileInput]
+export const scenarios: readonly Scenario[] = [foreignLock, pinnedReader, manyProcesses, sigkill, close, noSpace, writerDies, poison, clock, damage, retention, hostileInput, ...postgresScenarios]

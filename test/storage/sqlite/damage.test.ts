@@ -22,7 +22,7 @@ async function refused (t: Test, file: string, code: string, message: RegExp) {
 }
 
 async function closed (t: Test): Promise<string> {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   await create(storage)
   await append(storage, [ipRow()])
@@ -66,7 +66,7 @@ t.test('at the start', async t => {
   }
 
   t.test('a directory in place of the log, and no main file yet: none is made', async t => {
-    const file = tempFile(t)
+    const file = tempFile()
     mkdirSync(logFile(file))
     await refused(t, file, 'DOORMAN_DATABASE_UNOPENABLE', /it is a directory/)
   })

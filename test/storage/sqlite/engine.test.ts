@@ -12,7 +12,7 @@ import { append, create, cutoffs, DAY, hashOf, ipRow, NOW } from '../contract.js
 const logFile = (file: string) => file.replace(/\.db$/, '-log.db')
 
 t.test('connection settings: read back on every connection of the process', async t => {
-  const storage = await openSqliteStorage(t, tempFile(t), { busyTimeout: 30_000 })
+  const storage = await openSqliteStorage(t, tempFile(), { busyTimeout: 30_000 })
   const connections = await storage.connections()
   t.same(connections.map(({ role, file, readonly }) => [role, file, readonly]), [
     ['main-reader', 'main', true], ['writer', 'main', false], ['writer', 'log', false], ['reader', 'main', true], ['reader', 'log', true]
@@ -39,7 +39,7 @@ t.test('connection settings: read back on every connection of the process', asyn
 })
 
 t.test('two files, readable by anybody with sqlite3 under the names of the contract', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   const { record } = await create(storage)
   await append(storage, [ipRow({ ip: '198.51.100.200', sessionId: record.id, userId: 'ada' })])
@@ -58,7 +58,7 @@ t.test('two files, readable by anybody with sqlite3 under the names of the contr
 })
 
 t.test('the token is nowhere in the files, only its hash', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   await create(storage, { id: 'visible-id' }, { tokenHash: hashOf('the secret token') })
   await storage.close(1000)
@@ -69,7 +69,7 @@ t.test('the token is nowhere in the files, only its hash', async t => {
 })
 
 t.test('erased bytes are gone from file, WAL and free pages', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   const secret = 'user-to-be-forgotten'
   await create(storage, { userId: secret })
@@ -83,7 +83,7 @@ t.test('erased bytes are gone from file, WAL and free pages', async t => {
 })
 
 t.test('an erasure tries again while a reader holds the WAL, and leaves the rest to the next cleanup', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const log = recordingLogger()
   const storage = await openSqliteStorage(t, file, { log })
   const secret = 'user-behind-a-reader'
@@ -104,7 +104,7 @@ t.test('an erasure tries again while a reader holds the WAL, and leaves the rest
 })
 
 t.test('texts removed by one process are stored again by another that remembered them', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const [a, b] = [await openSqliteStorage(t, file), await openSqliteStorage(t, file)]
   await append(b, [ipRow({ userId: 'u1', sessionId: 's1' })])
   await a.eraseUser('u1')
@@ -113,7 +113,7 @@ t.test('texts removed by one process are stored again by another that remembered
 })
 
 t.test('opening: what is there is kept; a second opening finds it', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const first = await openSqliteStorage(t, file)
   const { tokenHash } = await create(first)
   await first.close(1000)
@@ -129,7 +129,7 @@ t.test('opening is refused, and nothing is overwritten', async t => {
     await t.rejects(open(file), { code, message })
     t.ok(readFileSync(file).equals(before), `${code}: untouched`)
   }
-  const text = tempFile(t, 'text.db')
+  const text = tempFile('text.db')
   writeFileSync(text, 'this is not a database, '.repeat(100))
   await refused(text, 'DOORMAN_NOT_A_DATABASE', /text\.db is not a SQLite database/)
 
@@ -154,7 +154,7 @@ t.test('opening is refused, and nothing is overwritten', async t => {
 })
 
 t.test('files for the eyes of this user only, and each in its role', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   await openSqliteStorage(t, file)
   for (const path of [file, logFile(file), `${file}-wal`, `${file}-shm`]) t.equal(statSync(path).mode & 0o777, 0o600, path)
   const swapped = openStorage({ url: `file:${logFile(file)}`, logUrl: `file:${file}`, busyTimeout: 100, maxPending: 1, log: recordingLogger() })
@@ -162,7 +162,7 @@ t.test('files for the eyes of this user only, and each in its role', async t => 
 })
 
 t.test('opening waits for a lock, up to its deadline', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const holder = new Database(file)
   t.teardown(() => holder.close())
   holder.exec('CREATE TABLE host (x); BEGIN IMMEDIATE')
@@ -175,7 +175,7 @@ t.test('opening waits for a lock, up to its deadline', async t => {
 })
 
 t.test('files for the eyes of this user only, and each in its role', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   await openSqliteStorage(t, file)
   for (const path of [file, logFile(file), `${file}-wal`, `${file}-shm`]) t.equal(statSync(path).mode & 0o777, 0o600, path)
   const swapped = openStorage({ url: `file:${logFile(file)}`, logUrl: `file:${file}`, busyTimeout: 100, maxPending: 1, log: recordingLogger() })
@@ -183,7 +183,7 @@ t.test('files for the eyes of this user only, and each in its role', async t => 
 })
 
 t.test('opening waits for a lock that even forbids reading', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const holder = new Database(file)
   t.teardown(() => holder.close())
   holder.exec('CREATE TABLE host (x); BEGIN EXCLUSIVE')
@@ -197,7 +197,7 @@ t.test('opening waits for a lock that even forbids reading', async t => {
 })
 
 t.test('a second process beside us starts while somebody holds the lock', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   await openSqliteStorage(t, file)
   const holder = new Database(file)
   t.teardown(() => holder.close())
@@ -208,14 +208,14 @@ t.test('a second process beside us starts while somebody holds the lock', async 
 })
 
 t.test('several processes may open a new file at once', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const all = await Promise.all(Array.from({ length: 4 }, () => openSqliteStorage(t, file)))
   await Promise.all(all.map(storage => create(storage)))
   t.equal((await all[0]!.listSessions({ now: NOW, idleBefore: 0, limit: 10 })).items.length, 4)
 })
 
 t.test('in a host\'s own database file: its tables and its version stay its own', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const host = new Database(file)
   host.exec('CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO users (name) VALUES (\'ada\'); PRAGMA user_version = 42')
   host.close()
@@ -228,7 +228,7 @@ t.test('in a host\'s own database file: its tables and its version stay its own'
 })
 
 t.test('a foreign lock: reads go on, writes wait without freezing the loop, then succeed', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   const { tokenHash } = await create(storage)
   const holder = new Database(file)
@@ -251,7 +251,7 @@ t.test('a foreign lock: reads go on, writes wait without freezing the loop, then
 })
 
 t.test('a lock on the log does not delay a login', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   const holder = new Database(logFile(file))
   t.teardown(() => holder.close())
@@ -265,7 +265,7 @@ t.test('a lock on the log does not delay a login', async t => {
 })
 
 t.test('past the deadline: a clear refusal, nothing half-done', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file, { busyTimeout: 60 })
   const holder = new Database(file)
   t.teardown(() => holder.close())
@@ -276,7 +276,7 @@ t.test('past the deadline: a clear refusal, nothing half-done', async t => {
 })
 
 t.test('an operation may wait less than others, and then never happens', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   const { record, tokenHash } = await create(storage)
   const holder = new Database(file)
@@ -292,7 +292,7 @@ t.test('an operation may wait less than others, and then never happens', async t
 })
 
 t.test('closing with a lock that never ends: gives up at the deadline and says so', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   const holder = new Database(file)
   t.teardown(() => holder.close())
@@ -304,7 +304,7 @@ t.test('closing with a lock that never ends: gives up at the deadline and says s
 })
 
 t.test('closing under a lock that ends in time stores what waited', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   const holder = new Database(file)
   t.teardown(() => holder.close())
@@ -327,7 +327,7 @@ t.test('a batch that is refused as a whole is refused with a code', async t => {
 })
 
 t.test('a pinned reader: writers go on, health names the cause, and all is well when it has gone', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const log = recordingLogger()
   const storage = await openSqliteStorage(t, file, { log, walBacklogLimit: 100 })
   const reader = new Database(file, { readonly: true })
@@ -345,7 +345,7 @@ t.test('a pinned reader: writers go on, health names the cause, and all is well 
 })
 
 t.test('backup: a consistent copy while the service writes; nothing is overwritten', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   const { tokenHash } = await create(storage)
   await append(storage, [ipRow()])
@@ -362,7 +362,7 @@ t.test('backup: a consistent copy while the service writes; nothing is overwritt
 })
 
 t.test('the check finds damage', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   await create(storage)
   await storage.close(5000)
@@ -379,7 +379,7 @@ t.test('the check finds damage', async t => {
 })
 
 t.test('retention: old rows are gone, the file shrinks', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   for (let seq = 1; seq <= 10; seq++) await append(storage, Array.from({ length: 500 }, (_, i) => ipRow({ at: NOW - 40 * DAY + i, path: `/${seq}/${i}/${'long'.repeat(20)}` })), 'old', seq)
   await append(storage, [ipRow()])
@@ -393,7 +393,7 @@ t.test('retention: old rows are gone, the file shrinks', async t => {
 })
 
 t.test('a row that ends the transaction of its batch goes to the dead letters', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   const other = new Database(file.replace(/\.db$/, '-log.db'))
   t.teardown(() => other.close())

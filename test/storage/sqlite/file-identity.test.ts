@@ -13,7 +13,7 @@ const REPLACED = { code: 'DOORMAN_STORAGE_REPLACED' }
 const logFile = (file: string) => file.replace(/\.db$/, '-log.db')
 
 async function setUp (t: Test) {
-  const file = tempFile(t)
+  const file = tempFile()
   const fatal: DoormanError[] = []
   const log = recordingLogger()
   const storage = await openSqliteStorage(t, file, { log, onFatal: error => { fatal.push(error) } })
@@ -113,7 +113,7 @@ t.test('and before closing, which would copy the WAL back and remove whatever WA
 })
 
 t.test('nobody has to listen', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   rmSync(file)
   await t.rejects(create(storage), REPLACED)
@@ -122,7 +122,7 @@ t.test('nobody has to listen', async t => {
 })
 
 t.test('a writer thread that follows another creates and changes nothing where the file is not the same', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const thread = new ThreadClient({
     name: 'writer',
     script: new URL('../../../storage/sqlite/writer-thread.js', import.meta.url),

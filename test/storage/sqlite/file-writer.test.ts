@@ -15,7 +15,7 @@ const bulk: WriteOperation = { ...insert, lane: 'bulk', rows: () => 10 }
 const upkeep: WriteOperation = { ...insert, lane: 'maintenance' }
 
 function setUp (t: Test, busyTimeout = 5000) {
-  const path = tempFile(t)
+  const path = tempFile()
   const connection = new Connection({ path, role: 'writer', file: 'main' })
   connection.db.pragma('journal_mode = WAL')
   connection.db.exec('CREATE TABLE t (n INTEGER NOT NULL CHECK (n >= 0))')

@@ -27,5 +27,5 @@ t.test('other schemes are refused without showing a password', async t => {
 t.test('a driver that is not installed says what to do', async t => {
   const options = { url: 'file:a.db', logUrl: null, busyTimeout: 1, maxPending: 1, log: recordingLogger() }
   const missing = Object.assign(new Error('Cannot find package \'better-sqlite3\'\nimported from x'), { code: 'ERR_MODULE_NOT_FOUND' })
-  await t.rejects(openStorage(options, () => Promise.reject(missing)), { code: 'DOORMAN_SQLITE_MISSING', message: /Cannot find package 'better-sqlite3'\. Install/ })
+  await t.rejects(openStorage(options, { sqlite: () => Promise.reject(missing) }), { code: 'DOORMAN_SQLITE_MISSING', message: /Cannot find package 'better-sqlite3'\. Install/ })
 })

@@ -8,7 +8,7 @@ import { tempFile } from '../../helper.js'
 import { ipRow, NOW } from '../contract.js'
 
 async function setUp (t: Test) {
-  const connection = await openFile({ path: tempFile(t), file: 'log', migrations: logMigrations, busyTimeout: 100 })
+  const connection = await openFile({ path: tempFile(), file: 'log', migrations: logMigrations, busyTimeout: 100 })
   t.teardown(() => connection.close())
   const limit = (pages: number) => connection.db.pragma(`max_page_count = ${pages}`)
   return { connection, appender: new LogAppender(connection), limit }

@@ -12,14 +12,14 @@ import { tempFile } from '../../helper.js'
 const open = (path: string, migrations: readonly Migration[] = []) => openFile({ path, file: 'main', migrations, busyTimeout: 50 })
 
 t.test('what cannot be opened', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   await t.rejects(open(dirname(file)), { code: 'DOORMAN_DATABASE_UNOPENABLE', message: /SQLITE_CANTOPEN/ })
   await t.rejects(open(':memory:'), { code: 'DOORMAN_WAL_UNAVAILABLE', message: /"memory"/ })
   await t.rejects(open(file, [{ name: 'broken', sql: 'CREATE TABEL x' }]), { code: 'DOORMAN_SQL_INVALID' })
 })
 
 t.test('migrations run once, in order, and only the missing ones', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const steps: Migration[] = [{ name: 'one', sql: 'CREATE TABLE one (x)' }, { name: 'two', sql: 'CREATE TABLE two (x)' }]
   const first = await open(file, steps.slice(0, 1))
   t.same(appliedMigrations(first), ['one'])
@@ -33,18 +33,18 @@ t.test('migrations run once, in order, and only the missing ones', async t => {
 })
 
 t.test('the schema of another file is refused', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const first = await open(file, logMigrations)
   first.close()
   await t.rejects(open(file, [{ name: 'sessions', sql: 'CREATE TABLE s (x)' }]), { code: 'DOORMAN_SCHEMA_FOREIGN', message: /doorman_schema: request log/ })
-  const foreign = await open(tempFile(t, 'foreign.db'))
+  const foreign = await open(tempFile('foreign.db'))
   foreign.db.exec('CREATE TABLE host (x); CREATE INDEX Mine ON host (x)')
   t.throws(() => needsMigration(foreign, [{ name: 'one', sql: 'CREATE INDEX mine ON other (x)' }]), { code: 'DOORMAN_SCHEMA_FOREIGN', message: /"mine"/ })
   foreign.close()
 })
 
 t.test('a step that fails leaves nothing of the others', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   await t.rejects(open(file, [{ name: 'good', sql: 'CREATE TABLE good (x)' }, { name: 'bad', sql: 'INSERT INTO nowhere VALUES (1)' }]), { code: 'DOORMAN_SQL_INVALID' })
   const connection = new Connection({ path: file, role: 'writer', file: 'main' })
   t.same(connection.all('SELECT name FROM sqlite_schema'), [])
@@ -61,7 +61,7 @@ function leavingWal (connection: Connection): () => Buffer[] {
 }
 
 t.test('what is refused is not changed by copying its WAL back', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const steps: Migration[] = ['one', 'two', 'three', 'four'].map(name => ({ name, sql: `CREATE TABLE ${name} (x)` }))
   const first = await open(file, steps)
   first.close()
@@ -83,7 +83,7 @@ t.test('what is refused is not changed by copying its WAL back', async t => {
 })
 
 t.test('the memory of texts is bounded and marks days', async t => {
-  const connection = await open(tempFile(t), logMigrations)
+  const connection = await open(tempFile(), logMigrations)
   const texts = new TextDictionary(connection, 2)
   const [a, b, c] = ['a', 'b', 'c'].map(text => texts.ref('shared', text, 10))
   t.equal(new Set([a, b, c]).size, 3)

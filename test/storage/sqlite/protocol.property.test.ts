@@ -133,7 +133,7 @@ t.test('a random sequence of operations: each is settled, once, with its own ans
 
 t.test('a close settles what is under way, and what it acknowledges is stored', async t => {
   await fc.assert(fc.asyncProperty(fc.array(operation, { minLength: 1, maxLength: 100 }), fc.integer({ min: 0, max: 30 }), async (operations, deadline) => {
-    const file = tempFile(t, `closed-${Math.random()}.db`)
+    const file = tempFile(`closed-${Math.random()}.db`)
     const storage = await openSqliteStorage(t, file)
     await storage.batch([{ sql: 'CREATE TABLE notes (n INTEGER PRIMARY KEY)' }])
     const acknowledged = await play(storage, operations, 1, deadline)

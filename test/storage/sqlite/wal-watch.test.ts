@@ -13,7 +13,7 @@ import { recordingLogger, tempFile, until } from '../../helper.js'
 const PIN = 'SELECT count(*) FROM t'
 
 function setUp (t: Test, options: Partial<WalWatchOptions> = {}) {
-  const path = tempFile(t)
+  const path = tempFile()
   const connection = new Connection({ path, role: 'writer', file: 'log' })
   connection.db.exec('PRAGMA journal_mode = WAL; CREATE TABLE t (x)')
   const log = recordingLogger()
@@ -176,7 +176,7 @@ t.test('a file that cannot be read or written now ends nothing', async t => {
 })
 
 t.test('before there is a WAL', async t => {
-  const connection = new Connection({ path: tempFile(t), role: 'writer', file: 'main' })
+  const connection = new Connection({ path: tempFile(), role: 'writer', file: 'main' })
   t.teardown(() => connection.close())
   t.same(walState(connection), { frames: 0, copied: 0 })
 })
@@ -206,7 +206,7 @@ t.test('a WAL that has grown large is copied back by a thread beside the writer,
 })
 
 t.test('the thread that copies back: one that fails is followed by another, and what it meets ends nothing', async t => {
-  const path = tempFile(t, 'missing.db')
+  const path = tempFile('missing.db')
   const broken = new CopyBack({ path: `${path}/nowhere`, file: 'log', everyMs: 5 })
   broken.start()
   broken.start()

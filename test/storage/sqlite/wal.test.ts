@@ -6,7 +6,7 @@ import { openSqliteStorage, tempFile, until } from '../../helper.js'
 import { create, ipRow } from '../contract.js'
 
 t.test('a long sweep leaves the WAL as small as it was', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   for (let seq = 1; seq <= 80; seq++) {
     const rows = Array.from({ length: 500 }, (_, i) => ipRow({ at: seq * 1000 + i, path: `/${seq}/${i % 50}`, userAgent: `agent ${i % 20}` }))
@@ -27,7 +27,7 @@ t.test('a long sweep leaves the WAL as small as it was', async t => {
 })
 
 t.test('a reader that stays is seen in the statistics; when it has gone the WAL is cut, though nothing is written', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file, { walBacklogLimit: 100 })
   const reader = new Database(file, { readonly: true })
   t.teardown(() => reader.close())
@@ -43,7 +43,7 @@ t.test('a reader that stays is seen in the statistics; when it has gone the WAL 
 })
 
 t.test('what waits is told by lane while somebody holds the lock, and how long it was afterwards', async t => {
-  const file = tempFile(t)
+  const file = tempFile()
   const storage = await openSqliteStorage(t, file)
   const holder = new Database(file, { timeout: 0 })
   t.teardown(() => holder.close())
