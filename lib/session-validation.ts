@@ -42,13 +42,21 @@ export function createValidator (context: SessionContext): Validator {
 
   /** Asks the storage; `judge` runs at once where it answers at once. */
   function lookUp<T> (token: string, now: number, judge: (found: SessionLookup | null, now: number) => MaybePromise<T>): MaybePromise<T> {
+    const read = () => storage.findSession(hashToken(token), now, now - options.idleTimeout)
     let found: MaybePromise<SessionLookup | null>
     try {
-      found = storage.findSession(hashToken(token), now, now - options.idleTimeout)
+      found = read()
     } catch (error) {
       return unavailable(error)
     }
-    return found instanceof Promise ? found.then(found => judge(found, now), unavailable) : judge(found, now)
+    if (!(found instanceof Promise)) return judge(found, now)
+    // While it was read, a use that was waiting may have been stored: then it is neither in the answer nor waiting any more. What is read from
+    // here on has it.
+    return found.then(found => looksIdle(found, now) ? read() : found).then(found => judge(found, now), unavailable)
+  }
+
+  function looksIdle (found: SessionLookup | null, now: number): boolean {
+    return found !== null && found.state !== 'ended' && endOf(touches.overlay(found.session), options.idleTimeout).at <= now
   }
 
   function refuseEnded (sessionId: string, userId: string, reason: EndReason, at: number, now: number, client: ClientInfo | undefined, event: SessionEventName): Refusal {

@@ -100,6 +100,25 @@ t.test('validate: synchronous where the storage is, and never asks it about junk
   t.match(await promise, { valid: true })
 })
 
+t.test('a use that was stored while its session was read does not make it look idle', async t => {
+  const { sessions, storage, login, time } = setUp()
+  const { token, session } = await login()
+  storage.asynchronous = true
+  const { findSession } = storage
+  const before = await findSession(hashToken(token), time.now)
+  time.now += 23 * 3_600_000
+  // As stored by another process, or by this one after the reading began.
+  await storage.touchSessions([{ sessionId: session.id, at: time.now, ip: null, userAgent: null, flagged: false }])
+  time.now += 3_600_000
+  let reads = 0
+  storage.findSession = (...args) => reads++ === 0 ? Promise.resolve(before) : findSession(...args)
+  t.match(await sessions.validate(token), { valid: true })
+  t.equal(reads, 2)
+  time.now += 23 * 3_600_000
+  t.match(await sessions.validate(token), { valid: false, reason: 'idle' })
+  t.equal(reads, 4, 'read again, and idle it is')
+})
+
 t.test('R42: validate fails closed', async t => {
   const { sessions, storage, login } = setUp()
   const { token } = await login()

@@ -2,18 +2,16 @@
 import t from 'tap'
 import { existsSync } from 'node:fs'
 import { freshDatabase } from './database.js'
-import { DEBIAN_15, isInstalled, query, startPostgres } from './server.js'
+import { DEBIAN_15, dropDatabase, isInstalled, query, startPostgres } from './server.js'
 
-t.test('a database for each test, which goes with it', async t => {
-  let url = ''
-  await t.test('made', async t => {
-    url = await freshDatabase()
-    const other = await freshDatabase()
-    t.not(url, other)
-    await query(url, 'CREATE TABLE a (b int)')
-    t.strictSame(await query(other, 'SELECT * FROM pg_tables WHERE schemaname = \'public\''), [])
-    t.match(await query(url, 'SHOW server_version_num'), [{ server_version_num: /^1[89]/ }])
-  })
+t.test('a new database each time, which is gone once it is dropped', async t => {
+  const url = await freshDatabase()
+  const other = await freshDatabase()
+  t.not(url, other)
+  await query(url, 'CREATE TABLE a (b int)')
+  t.strictSame(await query(other, 'SELECT * FROM pg_tables WHERE schemaname = \'public\''), [])
+  t.match(await query(url, 'SHOW server_version_num'), [{ server_version_num: /^1[89]/ }])
+  await dropDatabase(url)
   await t.rejects(query(url, 'SELECT'), { code: '3D000' })
 })
 
