@@ -172,6 +172,7 @@ export class ThreadClient {
   }
 
   #giveUp (error: DoormanError, fields: object, what: string): void {
+    if (this.failed !== undefined) return
     const { name, log, onGivenUp } = this.#options
     this.fail(error)
     log.fatal(fields, `the ${name} thread ${what}: given up`)
@@ -204,6 +205,9 @@ export class ThreadClient {
       } else {
         if (reply.error.code === 'DOORMAN_STORAGE_CLOSED' && pending?.uncounted === false) this.#abandoned++
         const error = decodeError(reply.error)
+        // Before anybody has that answer: who closes the service upon it must know already that nothing is worth waiting for. The thread says so
+        // itself as well, a moment later.
+        if (error.code === 'DOORMAN_STORAGE_REPLACED') this.#giveUp(error, { err: error }, 'stops')
         this.#options.onError?.(error)
         pending?.reject(error)
       }

@@ -28,6 +28,14 @@ t.test('numbers come back as they went in, up to what a column holds', async t =
   t.same(items.reverse().map(row => [row.at, row.durationUs, row.peerPort]), numbers.map((n, i) => [NOW + i, n, Math.min(n, 2 ** 31 - 1)]))
 })
 
+t.test('partitions that cannot be made just now: the batch waits for them, as for any lock', async t => {
+  const { ask, storage } = await openLog(t, {}, 300)
+  await ask('BEGIN; LOCK TABLE ip_logs IN SHARE UPDATE EXCLUSIVE MODE')
+  await t.rejects(append(storage, [ipRow({ at: NOW - 400 * DAY })]), { code: 'DOORMAN_STORAGE_BUSY' })
+  await ask('ROLLBACK')
+  t.same(await append(storage, [ipRow({ at: NOW - 400 * DAY })]), { deadLetters: 0, duplicates: 0 })
+})
+
 t.test('a role that may not make partitions: rows of days without one are set aside, the others are stored', async t => {
   const { url, ask, storage } = await openLog(t)
   await append(storage, [ipRow()])

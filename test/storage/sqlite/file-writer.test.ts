@@ -94,6 +94,22 @@ t.test('a failing operation fails alone', async t => {
   t.equal(state.rollbacks, 2, 'of all three, and of the second alone when they ran again')
 })
 
+t.test('beside one that fails: one that ends the transaction, or says that nothing of it can be kept', async t => {
+  const { writer, groups, rows, settled } = setUp(t)
+  const rude: WriteOperation = { lane: 'interactive', run: (c, n: number) => c.run('INSERT OR ROLLBACK INTO t (n) VALUES (?)', n) }
+  const full: WriteOperation = { lane: 'interactive', run () { throw Object.assign(new Database.SqliteError('no space', 'SQLITE_FULL')) } }
+  for (const n of [1, -1, 2]) writer.submit(n, insert, n as never)
+  writer.submit(3, rude, -3 as never)
+  await settled(4)
+  t.match(groups.flat().sort((a, b) => a.id - b.id), [{ id: -1, ok: false }, { id: 1, ok: true }, { id: 2, ok: true }, { id: 3, ok: false, error: { code: 'DOORMAN_CONSTRAINT' } }])
+  t.same(rows(), [1, 2])
+  for (const n of [4, -4]) writer.submit(n, insert, n as never)
+  writer.submit(5, full, 5 as never)
+  await settled(7)
+  t.match(groups.at(-1), [{ id: 4, ok: false, error: { code: 'DOORMAN_STORAGE_FULL' } }, { id: -4, ok: false }, { id: 5, ok: false }])
+  t.same(rows(), [1, 2])
+})
+
 t.test('one that fails by itself runs once', async t => {
   const { writer, groups, rows, settled, state } = setUp(t)
   writer.submit(1, insert, -1 as never)
