@@ -1,6 +1,6 @@
 /** The trail of what users did: what the host records, and what happens to their sessions. */
 import { doormanError, show } from '../errors.js'
-import type { ActivityRow, Page, PageParams, Storage, StoredActivity } from '../storage/storage.js'
+import type { ActivityFilter, ActivityRow, Page, PageParams, Storage, StoredActivity } from '../storage/storage.js'
 import { normaliseAddress } from './address.js'
 import { isHashedAddress } from './anonymizer.js'
 import type { Clock } from './clock.js'
@@ -23,8 +23,6 @@ export interface NewActivity {
 
 /** What an action may be. Without flags, so that its source is also the pattern of a schema. */
 export const ACTION = /^[A-Za-z][A-Za-z0-9_.:-]{0,63}$/
-
-export interface ActivityFilter { userId?: string, sessionId?: string, action?: string, from?: number, to?: number }
 
 export interface Activity {
   /**

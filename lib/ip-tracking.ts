@@ -42,7 +42,7 @@ export interface IpTracking {
   }
   /** The form of an address that may be stored under the `anonymization` in force. Takes canonical addresses. */
   anonymize (address: string): string
-  /** Calls `listener` whenever a request is over, with the status and the ms since it began; also where it leaves no row. It must not throw. */
+  /** Calls `listener` whenever a request is over, with the status and the ms since it began; also where it leaves no row. What it throws is logged. */
   onRequestEnd (listener: RequestListener): void
   /** Counters since start, of this process. */
   stats (): TrackerStats

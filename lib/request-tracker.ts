@@ -16,7 +16,7 @@ import { createHeldPlaces } from './held-places.js'
 import { createOutsideRequests, type OutsideRequestsOptions } from './outside-requests.js'
 import { clientOf, headOf, targetOf } from './request-row.js'
 import { sessionOf } from './request-session.js'
-import { codeOf, HANDLER_TIMEOUT, kVisit, outcomeOf, statusOf, type SeenMessage, type TrackedReply, type TrackedRequest, type TrackerStats, type Visit } from './visit.js'
+import { codeOf, HANDLER_TIMEOUT, isDestroyable, isFetchResponse, kVisit, outcomeOf, statusOf, type SeenMessage, type TrackedReply, type TrackedRequest, type TrackerStats, type Visit } from './visit.js'
 import { IP_LOG_OUTCOMES, type IpLogOutcome } from './vocabulary.js'
 
 export type { TrackerStats } from './visit.js'
@@ -30,7 +30,7 @@ export interface RequestTrackerOptions extends OutsideRequestsOptions {
   requiresHost: boolean
   /** Called at the first request that has an X-Forwarded-For header; null where the header is expected. */
   onForwardedFor: (() => void) | null
-  /** Told of a fault in writing a row; the request goes on. */
+  /** Told of a fault in writing a row, or of a listener's; the request goes on. */
   onError (error: unknown): void
 }
 
@@ -167,7 +167,8 @@ export function createRequestTracker (options: RequestTrackerOptions) {
 
   // ------------------------------------------------------------ the end
 
-  // Nobody but `begin` adds these, and nothing takes the visit away again.
+  // Nobody but `begin` adds these, and nothing takes the visit away again. They are called by events of the server's own, where an exception
+  // would end the process: `tell` and `complete` let none through.
   function responseClosed (this: ServerResponse) {
     const visit = (this.req as SeenMessage)[kVisit]!
     if (listeners.length > 0) tell(this, visit.started)
@@ -180,7 +181,13 @@ export function createRequestTracker (options: RequestTrackerOptions) {
 
   function tell (res: ServerResponse, started: number) {
     const duration = performance.now() - started
-    for (const listener of listeners) listener(res.statusCode, duration)
+    for (const listener of listeners) {
+      try {
+        listener(res.statusCode, duration)
+      } catch (error) {
+        onError(error)
+      }
+    }
   }
 
   function tellWhenClosed (res: ServerResponse) {
@@ -198,7 +205,6 @@ export function createRequestTracker (options: RequestTrackerOptions) {
       if (visit.waiting) visit.row = row
       else places.store(visit, row)
     } catch (error) {
-      // An exception here would end the process: this is an event of the server's own.
       onError(error)
     }
   }
@@ -288,8 +294,3 @@ export function createRequestTracker (options: RequestTrackerOptions) {
     stats: (): TrackerStats => ({ ...counters, outcomes: { ...counters.outcomes } })
   }
 }
-
-const isDestroyable = (payload: unknown): payload is { destroy (): void } =>
-  typeof payload === 'object' && payload !== null && 'destroy' in payload && typeof payload.destroy === 'function'
-
-const isFetchResponse = (payload: unknown): payload is { status: number } => Object.prototype.toString.call(payload) === '[object Response]'

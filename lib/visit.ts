@@ -106,3 +106,10 @@ const isTakenOver = (raw: IncomingMessage, res: ServerResponse, reply: TrackedRe
 
 /** The code of an error, as text in any case. */
 export const codeOf = (error: unknown): string => String((error as { code?: unknown } | null | undefined)?.code)
+
+/** A stream, or what can be ended like one. */
+export const isDestroyable = (payload: unknown): payload is { destroy (): void } =>
+  typeof payload === 'object' && payload !== null && 'destroy' in payload && typeof payload.destroy === 'function'
+
+/** A reply given as the platform's own Response. */
+export const isFetchResponse = (payload: unknown): payload is { status: number } => Object.prototype.toString.call(payload) === '[object Response]'

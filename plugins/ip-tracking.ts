@@ -60,7 +60,7 @@ async function ipTracking (fastify: FastifyInstance, given: IpTrackingOptions) {
     onForwardedFor: trustsProxies
       ? null
       : () => fastify.log.warn('a request has an X-Forwarded-For header, but the address is taken from the connection: behind a proxy, set Fastify\'s trustProxy to the proxy\'s address'),
-    onError: err => fastify.log.error({ err }, 'a request could not be logged')
+    onError: err => fastify.log.error({ err }, 'what follows a request failed')
   })
   const watch = createServerWatch(tracker, clock)
 

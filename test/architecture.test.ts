@@ -12,10 +12,6 @@ const FOLDERS = ['plugins', 'routes', 'lib', 'storage']
 
 /** Longest file. What is over it is several jobs in one. */
 const MAX_LINES = 300
-/** Files that are longer on purpose. */
-const LONG: Record<string, string> = {
-  'storage/storage.ts': 'the whole contract between the suite and an engine, types only'
-}
 
 interface SourceFile {
   path: string
@@ -142,6 +138,5 @@ t.test('every file begins with what it is for', async t => {
 
 t.test('no file is too long', async t => {
   const lines = (file: SourceFile) => file.text.trimEnd().split('\n').length
-  t.strictSame(files.filter(file => lines(file) > MAX_LINES && !Object.hasOwn(LONG, file.path)).map(file => `${file.path}: ${lines(file)} lines`), [])
-  for (const path of Object.keys(LONG)) t.ok(lines(files.find(file => file.path === path)!) > MAX_LINES, `${path} is still an exception`)
+  t.strictSame(files.filter(file => lines(file) > MAX_LINES).map(file => `${file.path}: ${lines(file)} lines`), [])
 })

@@ -6,7 +6,7 @@ import { doormanError, type DoormanError } from '../../errors.js'
 import { asHealth } from '../../lib/health.js'
 import type { EndReason } from '../../lib/vocabulary.js'
 import type {
-  BlockRecord, CleanupRun, CloseReport, ConnectionReport, EndedSession, Health, IpLogFilter, LeaseParams, LogAppendResult, LogBatch, MaintainResult, Page,
+  ActivityFilter, BlockRecord, CleanupRun, CloseReport, ConnectionReport, EndedSession, Health, IpLogFilter, LeaseParams, LogAppendResult, LogBatch, MaintainResult, Page,
   PageParams, SeriesPoint, SessionCreateParams, SessionCreateResult, SessionListParams, SessionLookup, SessionRecord, SessionRotateParams, SessionSelection,
   SessionTouch, SqlResult, SqlRow, SqlStatement, Storage, StorageFacts, StorageOptions, StorageStats, StoredActivity, StoredIpLog, SweepParams, SweepTarget,
   TokenHash, TopBy, TopEntry, UserErased, UserExport
@@ -19,7 +19,7 @@ import { assertNoImport } from './import-state.js'
 import { askSizes, check, describeConnection } from './inspection.js'
 import type { PostgresLocation } from './location.js'
 import { LogAppender } from './log-append.js'
-import { LogQueries, type ActivityFilter } from './log-queries.js'
+import { LogQueries } from './log-queries.js'
 import { Lookups } from './lookups.js'
 import { openParts, type EngineOptions, type Parts } from './open-parts.js'
 import type { PostgresPool } from './pool.js'

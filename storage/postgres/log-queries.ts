@@ -2,11 +2,9 @@
  * Lists and aggregates of the log. In the order of the key (`at`, `id`), newest first, so that a page reads no more than itself; `from` and `to`
  * leave out the partitions of other days. Statements are not prepared: the server plans each with its values, and so looks only at those days.
  */
-import type { IpLogOutcome, IpSource } from '../../lib/vocabulary.js'
-import type { IpLogFilter, Page, PageKey, PageParams, SeriesPoint, StoredActivity, StoredIpLog, TopBy, TopEntry } from '../storage.js'
+import { toActivity, toIpLog, type ActivityRecord, type IpLogRecord } from '../rows.js'
+import type { ActivityFilter, IpLogFilter, Page, PageKey, PageParams, SeriesPoint, StoredActivity, StoredIpLog, TopBy, TopEntry } from '../storage.js'
 import type { Pool } from './pool-types.js'
-
-export interface ActivityFilter { userId?: string, sessionId?: string, action?: string, from?: number, to?: number }
 
 /** Conditions joined by AND, with their values. */
 class Where {
@@ -46,49 +44,6 @@ function ipLogsWhere ({ ip, userId, sessionId, status, from, to }: IpLogFilter):
   where.maybe('status', '=', status)
   return where
 }
-
-interface IpLogRecord {
-  id: number
-  at: number
-  ip: string | null
-  ip_source: IpSource
-  peer_ip: string | null
-  peer_port: number | null
-  method: string
-  path: string
-  route: string | null
-  status: number
-  duration_us: number
-  user_agent: string | null
-  referer: string | null
-  session_id: string | null
-  user_id: string | null
-  request_id: string | null
-  outcome: IpLogOutcome
-}
-
-const toIpLog = (r: IpLogRecord): StoredIpLog => ({
-  id: r.id,
-  at: r.at,
-  ip: r.ip,
-  ipSource: r.ip_source,
-  peerIp: r.peer_ip,
-  peerPort: r.peer_port,
-  method: r.method,
-  path: r.path,
-  route: r.route,
-  status: r.status,
-  durationUs: r.duration_us,
-  userAgent: r.user_agent,
-  referer: r.referer,
-  sessionId: r.session_id,
-  userId: r.user_id,
-  requestId: r.request_id,
-  outcome: r.outcome
-})
-
-interface ActivityRecord { id: number, at: number, user_id: string, session_id: string | null, action: string, ip: string | null, detail: string | null }
-const toActivity = (r: ActivityRecord): StoredActivity => ({ id: r.id, at: r.at, userId: r.user_id, sessionId: r.session_id, action: r.action, ip: r.ip, detail: r.detail })
 
 const IP_LOG_COLUMNS = 'id, at, ip, ip_source, peer_ip, peer_port, method, path, route, status, duration_us, user_agent, referer, session_id, user_id, request_id, outcome'
 const ACTIVITY_COLUMNS = 'id, at, user_id, session_id, action, ip, detail'

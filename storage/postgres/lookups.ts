@@ -6,7 +6,8 @@
 import type { EndReason } from '../../lib/vocabulary.js'
 import type { SessionLookup, TokenHash } from '../storage.js'
 import type { Pool, Statement } from './pool-types.js'
-import { hashBytes, sessionColumnsOf, toSession, type SessionRow } from './session-rows.js'
+import { toSession, type SessionRow } from '../rows.js'
+import { hashBytes, sessionColumnsOf } from './session-rows.js'
 
 /** Statements under way at once: with one, a lookup would wait for all of the one before it. */
 const FLIGHTS = 2

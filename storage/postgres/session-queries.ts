@@ -1,7 +1,8 @@
 /** Sessions by their public id, and lists of them. */
 import type { Page, SessionListParams, SessionRecord } from '../storage.js'
 import type { Pool, Statement } from './pool-types.js'
-import { SESSION_COLUMNS, toSession, type SessionRow } from './session-rows.js'
+import { toSession, type SessionRow } from '../rows.js'
+import { SESSION_COLUMNS } from './session-rows.js'
 
 const GET: Statement = { name: 'doorman_get_session', text: `SELECT ${SESSION_COLUMNS} FROM sessions WHERE id = $1` }
 

@@ -1,25 +1,9 @@
 /** Sessions as rows: the one place that knows which column holds what. */
+import type { SessionRow } from '../rows.js'
 import type { SessionRecord, TokenHash } from '../storage.js'
 
 /** A token's hash as it is stored. */
 export const hashBytes = (tokenHash: TokenHash): Buffer => Buffer.from(tokenHash, 'hex')
-
-export interface SessionRow {
-  id: string
-  user_id: string
-  created_at: number
-  last_active_at: number
-  authenticated_at: number
-  rotated_at: number
-  expires_at: number
-  ip: string | null
-  last_ip: string | null
-  user_agent: string | null
-  last_user_agent: string | null
-  device: string | null
-  flagged: boolean
-  data: string
-}
 
 const COLUMNS = {
   id: 'text',
@@ -45,25 +29,6 @@ export const sessionColumnsOf = (alias: string): string => Object.keys(COLUMNS).
 
 /** Parameters for `sessionValues`, from the given number on, with their types. */
 export const sessionParameters = (first: number): string => Object.values(COLUMNS).map((type, i) => `$${first + i}::${type}`).join(', ')
-
-export function toSession (row: SessionRow): SessionRecord {
-  return {
-    id: row.id,
-    userId: row.user_id,
-    createdAt: row.created_at,
-    lastActiveAt: row.last_active_at,
-    authenticatedAt: row.authenticated_at,
-    rotatedAt: row.rotated_at,
-    expiresAt: row.expires_at,
-    ip: row.ip,
-    lastIp: row.last_ip,
-    userAgent: row.user_agent,
-    lastUserAgent: row.last_user_agent,
-    device: row.device,
-    flagged: row.flagged,
-    data: row.data
-  }
-}
 
 /** Values in the order of SESSION_COLUMNS. */
 export function sessionValues (s: SessionRecord): unknown[] {

@@ -4,7 +4,8 @@ import type { SessionRecord, UserErased, UserExport } from '../storage.js'
 import type { LogQueries } from './log-queries.js'
 import type { Pool } from './pool-types.js'
 import { announce } from './retention.js'
-import { SESSION_COLUMNS, toSession, type SessionRow } from './session-rows.js'
+import { toSession, type SessionRow } from '../rows.js'
+import { SESSION_COLUMNS } from './session-rows.js'
 
 /** Rows per step when a user is erased. */
 const ERASE_STEP = 1000

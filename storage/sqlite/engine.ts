@@ -9,7 +9,7 @@ import { doormanError, type DoormanError } from '../../errors.js'
 import { asHealth } from '../../lib/health.js'
 import type { EndReason } from '../../lib/vocabulary.js'
 import type {
-  BlockRecord, CleanupRun, CloseReport, ConnectionReport, EndedSession, FileStats, Health, IpLogFilter, LeaseParams, LogAppendResult, LogBatch,
+  ActivityFilter, BlockRecord, CleanupRun, CloseReport, ConnectionReport, EndedSession, FileStats, Health, IpLogFilter, LeaseParams, LogAppendResult, LogBatch,
   MaintainParams, MaintainResult, MaybePromise, Page, PageParams, SeriesPoint, SessionCreateParams, SessionCreateResult, SessionListParams,
   SessionLookup, SessionRecord, SessionRotateParams, SessionSelection, SessionTouch, SqlResult, SqlRow, SqlStatement, Storage, StorageFacts, StorageLogger,
   StorageOptions, StorageStats, StoredActivity, StoredIpLog, SweepParams, SweepTarget, TokenHash, TopBy, TopEntry, UserErased, UserExport
@@ -21,7 +21,6 @@ import type { Location } from './location.js'
 import { packRows, type PackedBatch } from './log-wire.js'
 import { changeCounter, findSession, readHereOrThere } from './point-reads.js'
 import type { WriterFileStats } from './protocol.js'
-import type { ActivityFilter } from './queries.js'
 import { sweepFile, type LogErasure } from './retention-writes.js'
 import { openParts, type Parts } from './parts.js'
 import { failedThreads, type ThreadClient } from './thread-client.js'

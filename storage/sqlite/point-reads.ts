@@ -6,7 +6,8 @@ import type { EndReason } from '../../lib/vocabulary.js'
 import type { MaybePromise, SessionLookup, TokenHash } from '../storage.js'
 import type { Connection } from './connection.js'
 import { isLock, toDoormanError } from './errors.js'
-import { SESSION_COLUMNS, toSession, type SessionRow } from './session-rows.js'
+import { toSession, type SessionRow } from '../rows.js'
+import { SESSION_COLUMNS } from './session-rows.js'
 
 interface TombstoneRow { session_id: string, user_id: string, reason: EndReason, ended_at: number, grace_until: number }
 
@@ -15,12 +16,12 @@ export const hashBytes = (tokenHash: TokenHash): Buffer => Buffer.from(tokenHash
 
 export function findSession (connection: Connection, tokenHash: TokenHash, now: number): SessionLookup | null {
   const hash = hashBytes(tokenHash)
-  const live = connection.get<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE token_hash = ?`, hash)
+  const live = connection.get<SessionRow<number>>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE token_hash = ?`, hash)
   if (live !== undefined) return { state: 'live', session: toSession(live) }
   const ended = connection.get<TombstoneRow>('SELECT session_id, user_id, reason, ended_at, grace_until FROM session_tombstones WHERE token_hash = ?', hash)
   if (ended === undefined) return null
   if (ended.grace_until > now) {
-    const successor = connection.get<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE id = ?`, ended.session_id)
+    const successor = connection.get<SessionRow<number>>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE id = ?`, ended.session_id)
     if (successor !== undefined) return { state: 'grace', session: toSession(successor) }
   }
   return { state: 'ended', sessionId: ended.session_id, userId: ended.user_id, reason: ended.reason, endedAt: ended.ended_at }

@@ -1,13 +1,14 @@
 /** Lists and aggregates. They run in the reader thread, on read-only connections. */
 import type {
-  BlockRecord, CleanupRun, EndedSession, IpLogFilter, Page, PageParams, SeriesPoint, SessionListParams, SessionRecord, StoredActivity, StoredIpLog,
+  ActivityFilter, BlockRecord, CleanupRun, EndedSession, IpLogFilter, Page, PageParams, SeriesPoint, SessionListParams, SessionRecord, StoredActivity, StoredIpLog,
   TopBy, TopEntry, UserExport
 } from '../storage.js'
-import type { EndReason, IpLogOutcome, IpSource } from '../../lib/vocabulary.js'
+import type { EndReason } from '../../lib/vocabulary.js'
 import { encodeAddress } from './address-code.js'
 import type { Binding, Connection } from './connection.js'
 import { addressSql, AT_SQL, IDS_PER_MS, IP_LOG_COLUMNS } from './schema-log.js'
-import { SESSION_COLUMNS, toSession, type SessionRow } from './session-rows.js'
+import { toActivity, toIpLog, toSession, type ActivityRecord, type IpLogRecord, type SessionRow } from '../rows.js'
+import { SESSION_COLUMNS } from './session-rows.js'
 import { findText } from './text-dictionary.js'
 
 /** Conditions joined by AND, with their values. */
@@ -37,7 +38,7 @@ function toPage<Row, Item> (rows: Row[], limit: number, map: (row: Row) => Item,
 }
 
 export function getSession (connection: Connection, { id }: { id: string }): SessionRecord | null {
-  const row = connection.get<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE id = ?`, id)
+  const row = connection.get<SessionRow<number>>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE id = ?`, id)
   return row === undefined ? null : toSession(row)
 }
 
@@ -49,7 +50,7 @@ export function listSessions (connection: Connection, { userId, ip, now, idleBef
   where.add('+last_active_at > ? AND +expires_at > ?', idleBefore, now)
   if (after !== undefined) where.add('(created_at, id) < (?, ?)', ...after)
   const index = userId === undefined && ip === undefined ? 'INDEXED BY sessions_by_creation' : ''
-  const rows = connection.all<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions ${index} ${where.sql} ORDER BY created_at DESC, id DESC LIMIT ?`, ...where.values, limit + 1)
+  const rows = connection.all<SessionRow<number>>(`SELECT ${SESSION_COLUMNS} FROM sessions ${index} ${where.sql} ORDER BY created_at DESC, id DESC LIMIT ?`, ...where.values, limit + 1)
   return toPage(rows, limit, toSession, row => [row.created_at, row.id])
 }
 
@@ -71,46 +72,6 @@ function logWhere (connection: Connection, { ip, userId, sessionId, status, from
   }
   return where
 }
-
-interface IpLogRecord {
-  id: number,
-  at: number,
-  ip: string | null,
-  ip_source: IpSource,
-  peer_ip: string | null,
-  peer_port: number | null,
-  method: string,
-  path: string,
-  route: string | null
-  status: number,
-  duration_us: number,
-  user_agent: string | null,
-  referer: string | null,
-  session_id: string | null,
-  user_id: string | null
-  request_id: string | null,
-  outcome: IpLogOutcome
-}
-
-const toIpLog = (r: IpLogRecord): StoredIpLog => ({
-  id: r.id,
-  at: r.at,
-  ip: r.ip,
-  ipSource: r.ip_source,
-  peerIp: r.peer_ip,
-  peerPort: r.peer_port,
-  method: r.method,
-  path: r.path,
-  route: r.route,
-  status: r.status,
-  durationUs: r.duration_us,
-  userAgent: r.user_agent,
-  referer: r.referer,
-  sessionId: r.session_id,
-  userId: r.user_id,
-  requestId: r.request_id,
-  outcome: r.outcome
-})
 
 export function listIpLogs (connection: Connection, { filter, page }: { filter: IpLogFilter, page: PageParams }): Page<StoredIpLog> {
   const where = logWhere(connection, filter)
@@ -142,11 +103,6 @@ export function seriesIpLogs (connection: Connection, { filter, bucketMs, limit 
   return connection.all<SeriesPoint>(`SELECT ${AT_SQL} / CAST(? AS INTEGER) * CAST(? AS INTEGER) AS at, count(*) AS count, sum(r.status >= 500) AS errors
     FROM ip_log_rows AS r ${where.sql} GROUP BY 1 ORDER BY 1 DESC LIMIT ?`, bucketMs, bucketMs, ...where.values, limit).reverse()
 }
-
-interface ActivityRecord { id: number, at: number, user_id: string, session_id: string | null, action: string, ip: string | null, detail: string | null }
-const toActivity = (r: ActivityRecord): StoredActivity => ({ id: r.id, at: r.at, userId: r.user_id, sessionId: r.session_id, action: r.action, ip: r.ip, detail: r.detail })
-
-export interface ActivityFilter { userId?: string, sessionId?: string, action?: string, from?: number, to?: number }
 
 export function listActivity (connection: Connection, { filter, page }: { filter: ActivityFilter, page: PageParams }): Page<StoredActivity> {
   const where = new Where()
@@ -186,7 +142,7 @@ export function listCleanupRuns (connection: Connection, { limit, after }: PageP
 
 /** What the main file holds about a user; the log's part comes from `listIpLogs` and `listActivity`. */
 export function exportSessions (connection: Connection, { userId, limit }: { userId: string, limit: number }): Pick<UserExport, 'sessions' | 'endedSessions'> {
-  const sessions = connection.all<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE user_id = ? ORDER BY created_at DESC LIMIT ?`, userId, limit)
+  const sessions = connection.all<SessionRow<number>>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE user_id = ? ORDER BY created_at DESC LIMIT ?`, userId, limit)
   const ended = connection.all<{ id: EndedSession['id'], reason: EndReason, endedAt: number }>(
     'SELECT session_id AS id, reason, ended_at AS endedAt FROM session_tombstones WHERE user_id = ? ORDER BY ended_at DESC LIMIT ?', userId, limit)
   return { sessions: sessions.map(toSession), endedSessions: ended }

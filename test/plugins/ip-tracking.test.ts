@@ -326,7 +326,19 @@ t.test('a fault in writing a row never reaches the request', async t => {
   database.log.push = () => { throw broken }
   t.equal((await app.inject('/')).statusCode, 200)
   await tick()
-  t.match(logged, [{ level: 50, msg: 'a request could not be logged' }])
+  t.match(logged, [{ level: 50, msg: 'what follows a request failed' }])
+})
+
+t.test('who asks to be told of the end of requests may throw', async t => {
+  const { app, database, logged } = await build(t)
+  const told: [number, number][] = []
+  app.ipTracking.onRequestEnd(() => { throw new Error('listener') })
+  app.ipTracking.onRequestEnd((status, duration) => { told.push([status, duration]) })
+  t.equal((await app.inject('/')).statusCode, 200)
+  await tick()
+  t.match(told, [[200, Number]])
+  t.match(logged, [{ level: 50, msg: 'what follows a request failed', err: { message: 'listener' } }])
+  t.match(await database.ipRows(), [{ route: '/', status: 200 }])
 })
 
 // ---------------------------------------------------------------- durability: committed

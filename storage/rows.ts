@@ -1,0 +1,83 @@
+/** Rows under the contract's column names, which are the same in every engine, and the records they become. */
+import type { IpLogOutcome, IpSource } from '../lib/vocabulary.js'
+import type { SessionRecord, StoredActivity, StoredIpLog } from './records.js'
+
+/** A live session. `Flag`: how the engine has a truth value. */
+export interface SessionRow<Flag = boolean> {
+  id: string
+  user_id: string
+  created_at: number
+  last_active_at: number
+  authenticated_at: number
+  rotated_at: number
+  expires_at: number
+  ip: string | null
+  last_ip: string | null
+  user_agent: string | null
+  last_user_agent: string | null
+  device: string | null
+  flagged: Flag
+  data: string
+}
+
+export function toSession (row: SessionRow<boolean | number>): SessionRecord {
+  return {
+    id: row.id,
+    userId: row.user_id,
+    createdAt: row.created_at,
+    lastActiveAt: row.last_active_at,
+    authenticatedAt: row.authenticated_at,
+    rotatedAt: row.rotated_at,
+    expiresAt: row.expires_at,
+    ip: row.ip,
+    lastIp: row.last_ip,
+    userAgent: row.user_agent,
+    lastUserAgent: row.last_user_agent,
+    device: row.device,
+    flagged: Boolean(row.flagged),
+    data: row.data
+  }
+}
+
+export interface IpLogRecord {
+  id: number
+  at: number
+  ip: string | null
+  ip_source: IpSource
+  peer_ip: string | null
+  peer_port: number | null
+  method: string
+  path: string
+  route: string | null
+  status: number
+  duration_us: number
+  user_agent: string | null
+  referer: string | null
+  session_id: string | null
+  user_id: string | null
+  request_id: string | null
+  outcome: IpLogOutcome
+}
+
+export const toIpLog = (r: IpLogRecord): StoredIpLog => ({
+  id: r.id,
+  at: r.at,
+  ip: r.ip,
+  ipSource: r.ip_source,
+  peerIp: r.peer_ip,
+  peerPort: r.peer_port,
+  method: r.method,
+  path: r.path,
+  route: r.route,
+  status: r.status,
+  durationUs: r.duration_us,
+  userAgent: r.user_agent,
+  referer: r.referer,
+  sessionId: r.session_id,
+  userId: r.user_id,
+  requestId: r.request_id,
+  outcome: r.outcome
+})
+
+export interface ActivityRecord { id: number, at: number, user_id: string, session_id: string | null, action: string, ip: string | null, detail: string | null }
+export const toActivity = (r: ActivityRecord): StoredActivity => ({ id: r.id, at: r.at, userId: r.user_id, sessionId: r.session_id, action: r.action, ip: r.ip, detail: r.detail })
