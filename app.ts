@@ -105,6 +105,7 @@ async function assemble (app: FastifyInstance, config: Config, own: Required<Pic
     database: { url: config.databaseUrl, busyTimeout: config.busyTimeout, closeTimeout: Math.floor(config.closeTimeout / 2), ...own },
     ipTracking: { durability: config.ipLogDurability, anonymization: config.ipAnonymization },
     sessions: {
+      preset: config.sessionPreset,
       idleTimeout: config.sessionIdleTimeout,
       absoluteTimeout: config.sessionAbsoluteTimeout,
       maxPerUser: config.sessionMaxPerUser,

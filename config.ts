@@ -10,6 +10,7 @@ import { parse } from 'dotenv'
 import { doormanError, show } from './errors.js'
 import { formatDuration, parseDuration } from './lib/duration.js'
 import { nearest } from './lib/options.js'
+import { PRESET_LIMITS, PRESETS } from './lib/session-presets.js'
 
 /** Why a reader does not take a text, where the variable's own `expected` is not enough. */
 class Refusal {
@@ -108,6 +109,9 @@ export const variables = {
     }),
     read: text => text === 'auto' ? text : text === 'true' ? true : text === 'false' ? false : undefined
   } satisfies Variable<boolean | 'auto'>,
+  sessionPreset: orWord('none', oneOf(PRESETS, {
+    name: 'SESSION_PRESET', fallback: 'none', description: 'Timeouts and freshness by an assurance level of NIST SP 800-63B-4: `aal1`, `aal2`, `aal3`, or `none`. `SESSION_IDLE_TIMEOUT` and `SESSION_ABSOLUTE_TIMEOUT` may then be shorter, not longer; unset, they are the level\'s.'
+  })),
   sessionIdleTimeout: duration(SECOND, LONGEST_SESSION, {
     name: 'SESSION_IDLE_TIMEOUT', fallback: '24h', description: 'A session that was not used for this long is over.'
   }),
@@ -124,7 +128,7 @@ export const variables = {
     name: 'SESSION_CLIENT_CHANGE', fallback: 'flag', description: 'What happens to a session whose address network and kind of browser change: `off`, `flag` (mark it and report it) or `revoke`.'
   }),
   sessionRevokeFreshness: orWord('off', duration(SECOND, LONGEST_SESSION, {
-    name: 'SESSION_REVOKE_FRESHNESS', fallback: 'off', description: 'How recent a login must be to end sessions through `DELETE /sessions`: a duration, or `off`.'
+    name: 'SESSION_REVOKE_FRESHNESS', fallback: '15m', description: 'How recent a login must be to end sessions through `DELETE /sessions`: a duration, or `off`.'
   })),
   ipLogRetention: duration(MINUTE, 10 * YEAR, {
     name: 'IP_LOG_RETENTION', fallback: '30d', description: 'How long rows of the request log are kept.'
@@ -170,7 +174,8 @@ export function loadConfig (env: Readonly<Record<string, string | undefined>> = 
   const fromFile: Record<string, string> = file === null ? {} : readEnvFile(file)
   // An empty variable is not set, so it hides nothing either.
   const textOf = (name: string) => env[name]?.trim() || fromFile[name]
-  const config = Object.fromEntries(Object.entries(variables).map(([field, variable]) => [field, readVariable(variable, textOf(variable.name))])) as unknown as Config
+  const read = Object.fromEntries(Object.entries(variables).map(([field, variable]) => [field, readVariable(variable, textOf(variable.name))])) as unknown as Config
+  const config = { ...read, ...withinPreset(read, name => Boolean(textOf(name)?.trim())) }
   if (config.apiKeys.length === 0 && !isLoopback(config.host)) {
     throw doormanError('DOORMAN_CONFIG_INVALID', ['API_KEYS', `set when HOST is not a loopback address (it is ${show(config.host)}): a key made at start is only for trying things out`, 'none'])
   }
@@ -178,6 +183,23 @@ export function loadConfig (env: Readonly<Record<string, string | undefined>> = 
     throw doormanError('DOORMAN_CONFIG_INVALID', ['SESSION_ABSOLUTE_TIMEOUT', `at least SESSION_IDLE_TIMEOUT (${formatDuration(config.sessionIdleTimeout)})`, formatDuration(config.sessionAbsoluteTimeout)])
   }
   return Object.freeze({ ...config, warnings: Object.freeze(misspellings(fromFile, env)) })
+}
+
+/** What a preset makes of timeouts: a variable that is not set has the level's value, one that is set may not be longer. */
+function withinPreset (config: Config, isSet: (name: string) => boolean): Partial<Config> {
+  const { sessionPreset: preset, sessionRevokeFreshness } = config
+  if (preset === null) return {}
+  const { idleTimeout, absoluteTimeout, freshness } = PRESET_LIMITS[preset]
+  const within = (field: 'sessionIdleTimeout' | 'sessionAbsoluteTimeout', most: number) => {
+    const { name } = variables[field]
+    if (config[field] > most && isSet(name)) throw doormanError('DOORMAN_CONFIG_INVALID', [name, `at most ${formatDuration(most)} with SESSION_PRESET=${preset}, or left out`, formatDuration(config[field])])
+    return Math.min(config[field], most)
+  }
+  return {
+    sessionIdleTimeout: within('sessionIdleTimeout', idleTimeout),
+    sessionAbsoluteTimeout: within('sessionAbsoluteTimeout', absoluteTimeout),
+    sessionRevokeFreshness: isSet(variables.sessionRevokeFreshness.name) ? sessionRevokeFreshness : freshness
+  }
 }
 
 function readVariable (variable: Variable<unknown>, given: string | undefined): unknown {

@@ -66,6 +66,7 @@ const catalogue = {
   DOORMAN_SESSION_INVALID: [401, 'No valid session'],
   DOORMAN_SESSION_EXPIRED: [401, 'The session has expired'],
   DOORMAN_SESSION_NOT_FRESH: [403, 'This needs a recent login: authenticate again'],
+  DOORMAN_CROSS_SITE: [403, 'The request came from another site'],
   DOORMAN_SESSION_NOT_FOUND: [404, 'No such session'],
   DOORMAN_SESSION_LIMIT: [409, 'This user already has the allowed number of sessions (%d)'],
   DOORMAN_SESSION_UNAVAILABLE: [503, 'Sessions cannot be checked at the moment: try again later'],
@@ -86,7 +87,6 @@ const catalogue = {
   DOORMAN_NOT_FOUND: [404, 'No such route'],
   DOORMAN_REQUEST_INVALID: [400, '%s'],
   DOORMAN_CURSOR_INVALID: [400, 'The cursor is not one this server gave'],
-  DOORMAN_CROSS_SITE: [403, 'The request came from another site'],
   DOORMAN_ROUTE_UNGUARDED: [500, 'Route %s %s does not say who may use it: give it config.access "public", "session" or "apiKey"'],
   DOORMAN_RATE_LIMITED: [429, 'Too many failed attempts: try again in %s'],
   DOORMAN_INTERNAL: [500, 'Internal error']

@@ -3,7 +3,8 @@
  * `util.inspect` can see it.
  */
 import { findCookie } from './session-cookie.js'
-import type { SessionView } from './session-types.js'
+import { toSessionEnd, type SessionEnd } from './session-end.js'
+import type { Refusal, SessionView } from './session-types.js'
 import { looksLikeToken } from './token.js'
 import type { RefusalReason } from './vocabulary.js'
 
@@ -16,22 +17,25 @@ export const requestSession: unique symbol = Symbol('fastify-doorman.session')
 export class RequestSession {
   /** Null when the request has no valid session; `refusal` says why. */
   readonly session: SessionView | null
-  readonly refusal: RefusalReason | null
   readonly source: SessionSource | null
+  readonly #refused: Refusal | null
   readonly #token: string | null
 
-  constructor (session: SessionView | null, refusal: RefusalReason | null, source: SessionSource | null, token: string | null) {
+  constructor (session: SessionView | null, refused: Refusal | null, source: SessionSource | null, token: string | null) {
     this.session = session
-    this.refusal = refusal
     this.source = source
+    this.#refused = refused
     this.#token = token
   }
 
   get token (): string | null { return this.#token }
+  get refusal (): RefusalReason | null { return this.#refused === null ? null : this.#refused.reason }
+  /** The session that the token once opened, and why it does so no more; null where none is known. */
+  get end (): SessionEnd | null { return this.#refused === null ? null : toSessionEnd(this.#refused) }
 }
 
 /** No credential at all: the same for every such request. */
-export const NO_SESSION = new RequestSession(null, 'missing', null, null)
+export const NO_SESSION = new RequestSession(null, { valid: false, reason: 'missing' }, null, null)
 
 /** Something that may carry one: a request. Null: not looked at so far. */
 export interface SessionCarrier { [requestSession]?: RequestSession | null }

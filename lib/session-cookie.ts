@@ -13,11 +13,20 @@ export interface SessionCookieOptions {
   secure?: boolean | 'auto'
   /** Default 'lax'. `'none'` needs `secure: true`. */
   sameSite?: 'lax' | 'strict' | 'none'
-  /** ASCII without spaces and semicolons, as in a URL: other characters percent-encoded. Default '/'. */
+  /** At most 1024 characters of ASCII without spaces and semicolons, as in a URL: other characters percent-encoded. Default '/'. */
   path?: string
   /** Also for the subdomains of this domain. Default null: this host only. */
   domain?: string | null
+  /**
+   * What the browser is told to forget of this site when the cookie is cleared (ASVS 5.0 14.3.1): a `Clear-Site-Data` header with these, `true`
+   * for cookies, storage and cache. Only over HTTPS: browsers ignore it elsewhere. `cookies` are those of the whole registrable domain. Default false.
+   */
+  clearSiteData?: boolean | readonly SiteData[]
 }
+
+const SITE_DATA = ['cookies', 'storage', 'cache', 'executionContexts'] as const
+/** Kinds of data a browser keeps of a site, as `Clear-Site-Data` names them. */
+export type SiteData = typeof SITE_DATA[number]
 
 /** Attributes as `reply.setCookie` takes them: each one is stated, so that no default of the host's slips in. */
 export interface CookieAttributes {
@@ -40,18 +49,24 @@ export interface SessionCookie {
   attributes (https: boolean, expiresAt: number, now: number): CookieAttributes
   /** Attributes for clearing it: the same, or browsers would keep it. */
   clearing (https: boolean): CookieAttributes
+  /** Value of the `Clear-Site-Data` header that goes with clearing it; null: none. */
+  readonly clearSiteData: string | null
 }
 
 const MAX_AGE = 400 * 86_400
 // Set to undefined, they undo what the host made the default of its own cookies.
 const UNSET: object = { domain: undefined, priority: undefined, encode: undefined, expires: undefined }
 
+const isSiteData = (value: unknown) => typeof value === 'boolean' || (Array.isArray(value) && value.length > 0 && value.every(item => (SITE_DATA as readonly unknown[]).includes(item)))
+
+// Name and token are 152 bytes at most, of the 4096 that browsers take (ASVS 5.0 3.3.5); an attribute of more than 1024 they pass over (RFC 6265bis 5.6).
 const specs = {
   name: option.text(null, /^(?!__(?:Host|Secure)-$)[!#$%&'*+\-.^_`|~\w]{1,100}$/i, 'a cookie name of 1 to 100 characters, more than a prefix'),
   secure: option.custom<boolean | 'auto'>('auto', 'true, false or "auto"', value => typeof value === 'boolean' || value === 'auto'),
   sameSite: option.oneOf('lax', ['lax', 'strict', 'none']),
-  path: option.text('/', /^\/[!-:<-~]*$/, 'a path that starts with "/", in ASCII without spaces and semicolons'),
-  domain: option.text(null, /^[a-z0-9-]+(\.[a-z0-9-]+)*$/i, 'a domain name such as "example.com"')
+  path: option.text('/', /^\/[!-:<-~]{0,1023}$/, 'a path of at most 1024 characters that starts with "/", in ASCII without spaces and semicolons'),
+  domain: option.text(null, /^(?=.{1,253}$)[a-z0-9-]+(\.[a-z0-9-]+)*$/i, 'a domain name such as "example.com"'),
+  clearSiteData: option.custom<boolean | readonly SiteData[]>(false, `true, false or a list of ${SITE_DATA.join(', ')}`, isSiteData)
 }
 
 const PREFIX = /^__(?:Host|Secure)-/i
@@ -62,7 +77,7 @@ const HOST_PREFIX = /^__Host-/i
  * @throws DOORMAN_OPTION_UNKNOWN, DOORMAN_OPTION_INVALID
  */
 export function createSessionCookie (given: unknown, owner: string): SessionCookie {
-  const { name, secure, sameSite, path, domain } = resolveOptions(owner, given, specs)
+  const { name, secure, sameSite, path, domain, clearSiteData } = resolveOptions(owner, given, specs)
   const refuse = (option: string, expected: string, got: string) => { throw doormanError('DOORMAN_OPTION_INVALID', [`${owner}.${option}`, expected, got]) }
   const prefix = domain === null && path === '/' ? '__Host-' : '__Secure-'
   const secureName = name ?? (secure === false ? 'sid' : `${prefix}sid`)
@@ -84,8 +99,10 @@ export function createSessionCookie (given: unknown, owner: string): SessionCook
     signed: false,
     partitioned: false
   })
+  const forgotten = clearSiteData === true ? SITE_DATA.slice(0, 3) : clearSiteData === false ? [] : clearSiteData
   return {
     secure,
+    clearSiteData: forgotten.length === 0 ? null : forgotten.map(kind => `"${kind}"`).join(', '),
     name: https => https ? secureName : plainName,
     clearing,
     attributes: (https, expiresAt, now) => ({ ...clearing(https), maxAge: Math.min(Math.floor((expiresAt - now) / 1000), MAX_AGE) })

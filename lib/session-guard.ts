@@ -4,19 +4,20 @@
  */
 import { doormanError } from '../errors.js'
 import type { Clock } from './clock.js'
+import { isCrossSite, mayChange, type CrossSiteRequest } from './cross-site.js'
 import { NO_SESSION, readCredential, RequestSession, requestSession, type Credential, type SessionCarrier } from './request-session.js'
 import type { CookieAttributes, SessionCookie } from './session-cookie.js'
+import { describeEnd } from './session-end.js'
 import type { SessionPolicy } from './session-policy.js'
 import type { SessionView, Validation } from './session-types.js'
 import type { Sessions } from './sessions.js'
 
-export interface GuardRequest extends SessionCarrier {
-  readonly headers: {
+export interface GuardRequest extends SessionCarrier, CrossSiteRequest {
+  readonly headers: CrossSiteRequest['headers'] & {
     cookie?: string | undefined
     authorization?: string | undefined
     'user-agent'?: string | undefined
     accept?: string | undefined
-    upgrade?: string | undefined
   }
   readonly protocol: string
   readonly ip: string | undefined
@@ -48,6 +49,12 @@ export interface GuardOptions {
   cookie: SessionCookie
   bearer: boolean
   clock: Clock
+  /** Whether a 401 says why the session of the token ended. */
+  tellReason: boolean
+  /** Origins whose requests may change something with a cookie, besides the request's own; null: all. */
+  trustedOrigins: ReadonlySet<string> | null
+  /** Whether the request's route takes them from anywhere. Asked only about those that would be refused. */
+  allowsCrossSite (request: GuardRequest): boolean
   /** The value of a Set-Cookie header. */
   serialize (name: string, value: string, attributes: CookieAttributes & { expires?: Date }): string
   log: { warn (fields: object, message: string): void }
@@ -56,7 +63,7 @@ export interface GuardOptions {
 /** A failing database fails for everybody at once: one line a minute, with their number, says as much. */
 const LOG_EVERY = 60_000
 
-export function createSessionGuard ({ sessions, cookie, bearer, clock, serialize, log }: GuardOptions): SessionGuard {
+export function createSessionGuard ({ sessions, cookie, bearer, clock, tellReason, trustedOrigins, allowsCrossSite, serialize, log }: GuardOptions): SessionGuard {
   let warned = false
   let renewalsFailed = 0
   let loggedAt = -Infinity
@@ -83,9 +90,11 @@ export function createSessionGuard ({ sessions, cookie, bearer, clock, serialize
 
   function admit (request: GuardRequest, reply: GuardReply, policy: SessionPolicy, { token, source }: Credential, result: Validation, done: Done): void {
     if (!result.valid) {
-      request[requestSession] = new RequestSession(null, result.reason, source, token)
+      request[requestSession] = new RequestSession(null, result, source, token)
       return settle(request, reply, policy, done)
     }
+    // Nobody but a browser sends a cookie by itself. Before anything counts as a use of the session.
+    if (source === 'cookie' && mayChange(request) && isForged(request)) return done(doormanError('DOORMAN_CROSS_SITE'))
     const { session, renewalDue } = result
     sessions.touch(session, clientOf(request))
     request[requestSession] = new RequestSession(session, null, source, token)
@@ -101,6 +110,8 @@ export function createSessionGuard ({ sessions, cookie, bearer, clock, serialize
     })
   }
 
+  const isForged = (request: GuardRequest) => trustedOrigins !== null && isCrossSite(request, trustedOrigins) && !allowsCrossSite(request)
+
   function renewalFailed (error: unknown, session: SessionView): void {
     renewalsFailed++
     const now = clock()
@@ -113,14 +124,22 @@ export function createSessionGuard ({ sessions, cookie, bearer, clock, serialize
   function settle (request: GuardRequest, reply: GuardReply, policy: SessionPolicy, done: Done): void {
     if (!policy.required) return done()
     keepPrivate(reply)
-    const { session, refusal } = request[requestSession]!
-    if (session === null) {
-      // The cookie is not cleared here: a parallel request may just have set a new one, and this reply would remove it.
-      if (bearer) reply.header('www-authenticate', 'Bearer')
-      const timedOut = refusal === 'idle' || refusal === 'expired'
-      return done(doormanError(timedOut ? 'DOORMAN_SESSION_EXPIRED' : 'DOORMAN_SESSION_INVALID'))
-    }
+    const { session } = request[requestSession]!
+    if (session === null) return refuse(request[requestSession]!, reply, done)
     done(policy.maxAge !== null && !sessions.isFresh(session, policy.maxAge) ? doormanError('DOORMAN_SESSION_NOT_FRESH') : undefined)
+  }
+
+  function refuse ({ refusal, end }: RequestSession, reply: GuardReply, done: Done): void {
+    // The cookie is not cleared here: a parallel request may just have set a new one, and this reply would remove it.
+    if (bearer) reply.header('www-authenticate', 'Bearer')
+    const timedOut = refusal === 'idle' || refusal === 'expired'
+    const error = doormanError(timedOut ? 'DOORMAN_SESSION_EXPIRED' : 'DOORMAN_SESSION_INVALID')
+    // Only to who has a token that was good once. A header, which any error handler leaves alone; the message, which Fastify's own sends.
+    if (tellReason && end !== null) {
+      reply.header('session-end-reason', end.reason)
+      error.message = describeEnd(end.reason)
+    }
+    done(error)
   }
 
   function setCookie (reply: GuardReply, token: string, session: SessionView): void {
@@ -130,6 +149,8 @@ export function createSessionGuard ({ sessions, cookie, bearer, clock, serialize
     keepPrivate(reply)
     const name = cookie.name(https)
     sendCookie(reply, name, serialize(name, token, cookie.attributes(https, session.expiresAt, clock())))
+    // After a logout in the same reply it would take the new cookie, too.
+    if (cookie.clearSiteData !== null) reply.removeHeader('clear-site-data')
     // A login or a new token. Where sessions are not looked at, such as a route that logs others in, this one is nobody's.
     const before = request[requestSession]
     if (before) request[requestSession] = new RequestSession(session, null, before.source ?? 'cookie', token)
@@ -155,6 +176,7 @@ export function createSessionGuard ({ sessions, cookie, bearer, clock, serialize
       keepPrivate(reply)
       const name = cookie.name(https)
       sendCookie(reply, name, serialize(name, '', { ...cookie.clearing(https), expires: new Date(0), maxAge: 0 }))
+      if (https && cookie.clearSiteData !== null) reply.header('clear-site-data', cookie.clearSiteData)
     }
   }
 }

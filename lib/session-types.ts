@@ -51,7 +51,7 @@ export type Validation =
 export interface Refusal {
   valid: false
   reason: RefusalReason
-  /** Since when, where known. */
+  /** Since when. This and the next two are there where a session is known, else none of them. */
   at?: number
   sessionId?: string
   userId?: string

@@ -8,10 +8,9 @@ import { doormanError } from '../errors.js'
 import type { MaybePromise, SessionLookup, SessionRecord } from '../storage/storage.js'
 import { cleanClient, clientChanges, type ClientChange } from './client-change.js'
 import { endOf, noteEnded, toView, type SessionContext } from './session-context.js'
-import type { SessionEventName } from './session-events.js'
+import type { SessionEvent, SessionEventName } from './session-events.js'
 import type { ClientInfo, Refusal, Validation } from './session-types.js'
 import { hashToken, isToken } from './token.js'
-import type { EndReason } from './vocabulary.js'
 
 const unavailable = (cause: unknown): never => {
   throw doormanError('DOORMAN_SESSION_UNAVAILABLE', [], cause)
@@ -24,6 +23,10 @@ const UNKNOWN: Refusal = Object.freeze({ valid: false, reason: 'unknown' })
 
 // Sessions whose end by time was reported already; forgotten whole when full, which at worst reports one twice.
 const REPORTED_LIMIT = 10_000
+/** A replaced token that comes within this time of its replacement, ms, is of a request that was under way: no reuse, whatever `renewGrace` is. */
+const UNDER_WAY = 10_000
+
+type Ended = Omit<Extract<SessionLookup, { state: 'ended' }>, 'state'>
 
 export interface Validator {
   validate (token: string | undefined, client?: ClientInfo): MaybePromise<Validation>
@@ -34,6 +37,7 @@ export interface Validator {
 export function createValidator (context: SessionContext): Validator {
   const { storage, clock, options, touches, events, counters } = context
   const reported = new Set<string>()
+  const leeway = Math.max(options.renewGrace, UNDER_WAY)
 
   function refuse (refusal: Refusal): Refusal {
     counters.refused[refusal.reason]++
@@ -59,9 +63,28 @@ export function createValidator (context: SessionContext): Validator {
     return found !== null && found.state !== 'ended' && endOf(touches.overlay(found.session), options.idleTimeout).at <= now
   }
 
-  function refuseEnded (sessionId: string, userId: string, reason: EndReason, at: number, now: number, client: ClientInfo | undefined, event: SessionEventName): Refusal {
-    events.emit(event, now, userId, sessionId, { reason, ip: client?.ip ?? null, userAgent: client?.userAgent ?? null })
-    return refuse({ valid: false, reason, at, sessionId, userId })
+  function report (event: SessionEventName, { sessionId, userId, reason }: Ended, now: number, client: ClientInfo | undefined, detail: SessionEvent['detail'] = {}): void {
+    events.emit(event, now, userId, sessionId, { reason, ip: client?.ip ?? null, userAgent: client?.userAgent ?? null, detail })
+  }
+
+  const refuseEnded = ({ sessionId, userId, reason, endedAt }: Ended): Refusal => refuse({ valid: false, reason, at: endedAt, sessionId, userId })
+
+  function onEnded (ended: Ended, now: number, client: ClientInfo | undefined): MaybePromise<Validation> {
+    const reuse = ended.reason === 'rotated' && now - ended.endedAt > leeway
+    report('session_use_after_expire', ended, now, client, reuse ? { reuse } : {})
+    return reuse && options.tokenReuse === 'end' ? endFamily(ended, now).then(refuseEnded, unavailable) : refuseEnded(ended)
+  }
+
+  /**
+   * Ends the session of which an old token came back, whatever its token is now. Looked at first, so that a token that goes on coming back costs no
+   * write. Of many at once, in whatever processes, one ends it.
+   */
+  async function endFamily (ended: Ended, now: number): Promise<Ended> {
+    const record = await storage.getSession(ended.sessionId)
+    if (record === null || endOf(touches.overlay(record), options.idleTimeout).at <= now) return ended
+    const family = await storage.endSessions({ id: ended.sessionId }, 'reused', now)
+    noteEnded(context, family, now)
+    return family.length === 0 ? ended : { ...ended, reason: 'reused', endedAt: now }
   }
 
   /** The first refusal of a session that has timed out tells that it has; the later ones are uses after that. */
@@ -74,10 +97,14 @@ export function createValidator (context: SessionContext): Validator {
 
   function judge (found: SessionLookup | null, now: number, client: ClientInfo | undefined): MaybePromise<Validation> {
     if (found === null) return refuse(UNKNOWN)
-    if (found.state === 'ended') return refuseEnded(found.sessionId, found.userId, found.reason, found.endedAt, now, client, 'session_use_after_expire')
+    if (found.state === 'ended') return onEnded(found, now, client)
     const record = touches.overlay(found.session)
     const end = endOf(record, options.idleTimeout)
-    if (end.at <= now) return refuseEnded(record.id, record.userId, end.reason, end.at, now, client, timeoutEvent(record.id))
+    if (end.at <= now) {
+      const ended: Ended = { sessionId: record.id, userId: record.userId, reason: end.reason, endedAt: end.at }
+      report(timeoutEvent(record.id), ended, now, client)
+      return refuseEnded(ended)
+    }
     if (client !== undefined && options.clientChange !== 'off') {
       const changed = changedClient(record, client)
       if (changed !== null) return onChange(changed, found.state, record, now)

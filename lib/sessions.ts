@@ -8,6 +8,7 @@ import { cleanClient } from './client-change.js'
 import type { Clock } from './clock.js'
 import { describeDevice } from './device.js'
 import { parseDuration } from './duration.js'
+import { createLiveSessions, type LiveSessions } from './live-sessions.js'
 import type { RowQueue } from './row-queue.js'
 import { createCounters, endOf, noteEnded, toView, type SessionContext, type SessionStorage } from './session-context.js'
 import { createSessionEvents, type SessionEventName, type SessionEvents } from './session-events.js'
@@ -76,6 +77,8 @@ export interface Sessions {
   isFresh (session: SessionView, maxAge?: number | string): boolean
   on: SessionEvents['on']
   off: SessionEvents['off']
+  /** Sessions that open connections hang on. */
+  readonly live: LiveSessions
   stats (): SessionStats
 }
 
@@ -165,6 +168,7 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
     info,
     on: events.on,
     off: events.off,
+    live: createLiveSessions(context, error => onListenerError(error, 'session_ended')),
 
     async create (params) {
       const now = clock()

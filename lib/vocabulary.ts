@@ -29,7 +29,8 @@ export const END_REASONS = [
   'idle', // not used for longer than the idle timeout
   'expired', // reached its absolute end
   'limit', // made room for a newer session of the same user
-  'client-changed' // the policy for a changed client ended it
+  'client-changed', // the policy for a changed client ended it
+  'reused' // a token of it that was replaced long before came back: the policy for that ended it
 ] as const
 export type EndReason = typeof END_REASONS[number]
 

@@ -52,7 +52,7 @@ function access (app: FastifyInstance, { apiKeys, publicFolders, clock }: Access
     reply.header('cache-control', 'no-store')
     if (access === 'session') {
       // Demanded here as well: a host's route may have said nothing in `config.session`.
-      return app.requireSession(request, reply, (error?: Error) => next(error ?? (isForged(request) ? doormanError('DOORMAN_CROSS_SITE') : undefined)))
+      return app.requireSession(request, reply, next)
     }
     const key = bearer(request)
     if (key !== undefined && keys.has(key)) return next()
@@ -70,19 +70,6 @@ function access (app: FastifyInstance, { apiKeys, publicFolders, clock }: Access
 /** The credential of an `Authorization: Bearer` header. */
 function bearer (request: FastifyRequest): string | undefined {
   return /^Bearer +(\S+)$/i.exec(request.headers.authorization ?? '')?.[1]
-}
-
-/**
- * True for a change that a browser sends along with a cookie on behalf of another site. Tokens in a header cannot be sent
- * that way, and clients that are no browsers send neither header.
- */
-function isForged (request: FastifyRequest): boolean {
-  if (request.method === 'GET' || request.method === 'HEAD' || request.sessionSource !== 'cookie') return false
-  const site = request.headers['sec-fetch-site']
-  if (site !== undefined) return site !== 'same-origin' && site !== 'none'
-  const { origin } = request.headers
-  // Hosts are compared, not schemes: behind a TLS proxy that is not trusted the request looks like plain HTTP.
-  return origin !== undefined && (!URL.canParse(origin) || new URL(origin).host !== request.host)
 }
 
 export default fp(access, { name: 'doorman-access', fastify: '5.x', dependencies: ['doorman-sessions', 'doorman-ip-tracking'] })

@@ -2,7 +2,7 @@
 import { Type, type FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import { doormanError } from '../errors.js'
 import { API_KEY } from './access.js'
-import { Address, Empty, pageParams, PageQuery, pageReply, PageReply, replies, sessionReply, SessionReply, strict, UserId } from './schemas.js'
+import { Address, Empty, iso, pageParams, PageQuery, pageReply, PageReply, replies, sessionReply, SessionReply, strict, Time, UserId } from './schemas.js'
 
 const tags = ['admin: sessions']
 const LIST = 'sessions'
@@ -23,7 +23,8 @@ export const adminSessionsRoutes: FastifyPluginCallbackTypebox = (app, _options,
         200: Type.Object({
           active: Type.Boolean(),
           session: Type.Optional(SessionReply),
-          reason: Type.Optional(Type.String({ description: 'Why not, for the service; a user should not be told more than that the session has ended' }))
+          reason: Type.Optional(Type.String({ description: 'Why not, for the service; a user should not be told more than that the session has ended' })),
+          endedAt: Type.Optional(Time)
         })
       }, 401, 429)
     }
@@ -31,7 +32,7 @@ export const adminSessionsRoutes: FastifyPluginCallbackTypebox = (app, _options,
     const { token, ip, userAgent } = request.body
     const client = ip === undefined ? undefined : { ip, userAgent: userAgent ?? null }
     const result = await app.sessions.validate(token, client)
-    if (!result.valid) return { active: false, reason: result.reason }
+    if (!result.valid) return { active: false, reason: result.reason, ...(result.at === undefined ? {} : { endedAt: iso(result.at) }) }
     if (client !== undefined) app.sessions.touch(result.session, client)
     return { active: true, session: sessionReply(result.session) }
   })

@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { formatDuration } from '../lib/duration.js'
 import { isLoopback, loadConfig, variables } from '../config.js'
 
 const KEY = 'k'.repeat(32)
@@ -18,12 +19,13 @@ t.test('without any variable every field has its default', async t => {
     apiKeys: [],
     trustProxy: false,
     cookieSecure: 'auto',
+    sessionPreset: null,
     sessionIdleTimeout: 86_400_000,
     sessionAbsoluteTimeout: 30 * 86_400_000,
     sessionMaxPerUser: null,
     sessionLimitPolicy: 'evict-oldest',
     sessionClientChange: 'flag',
-    sessionRevokeFreshness: null,
+    sessionRevokeFreshness: 900_000,
     ipLogRetention: 30 * 86_400_000,
     activityRetention: 7 * 86_400_000,
     cleanupInterval: 3_600_000,
@@ -68,7 +70,10 @@ t.test('good values', async t => {
     ['SESSION_MAX_PER_USER', 'unlimited', 'sessionMaxPerUser', null],
     ['SESSION_LIMIT_POLICY', 'reject', 'sessionLimitPolicy', 'reject'],
     ['SESSION_CLIENT_CHANGE', 'revoke', 'sessionClientChange', 'revoke'],
-    ['SESSION_REVOKE_FRESHNESS', '15m', 'sessionRevokeFreshness', 900_000],
+    ['SESSION_REVOKE_FRESHNESS', '1h', 'sessionRevokeFreshness', 3_600_000],
+    ['SESSION_REVOKE_FRESHNESS', 'off', 'sessionRevokeFreshness', null],
+    ['SESSION_PRESET', 'aal2', 'sessionPreset', 'aal2'],
+    ['SESSION_PRESET', 'none', 'sessionPreset', null],
     ['IP_LOG_RETENTION', '90d', 'ipLogRetention', 90 * 86_400_000],
     ['ACTIVITY_RETENTION', '1d', 'activityRetention', 86_400_000],
     ['CLEANUP_INTERVAL', '10m', 'cleanupInterval', 600_000],
@@ -89,6 +94,7 @@ t.test('wrong values name the variable, what was expected and what came', async 
   refused(t, { DATABASE_URL: './data/doorman.db' }, /^DATABASE_URL must be a file URL such as file:\.\/data\/doorman\.db, or postgres:.*; got /)
   for (const url of ['file:x.db?mode=ro', 'file:', 'file::memory:', 'file:./data/']) refused(t, { DATABASE_URL: url }, /^DATABASE_URL /)
   refused(t, { COOKIE_SECURE: 'yes' }, /^COOKIE_SECURE must be one of auto, true, false; got "yes"$/)
+  refused(t, { SESSION_PRESET: 'AAL2' }, /^SESSION_PRESET must be none, or one of aal1, aal2, aal3; got "AAL2"$/)
   refused(t, { SESSION_IDLE_TIMEOUT: '24' }, /^SESSION_IDLE_TIMEOUT must be a duration with its unit, such as .* of at least 1s and at most 400d; got "24"$/)
   refused(t, { SESSION_ABSOLUTE_TIMEOUT: '0s' }, /^SESSION_ABSOLUTE_TIMEOUT /)
   refused(t, { SESSION_MAX_PER_USER: '0' }, /^SESSION_MAX_PER_USER must be unlimited, or an integer from 1 to 100000; got "0"$/)
@@ -106,6 +112,20 @@ t.test('wrong values name the variable, what was expected and what came', async 
 
 t.test('the absolute timeout is at least the idle timeout', async t => {
   refused(t, { SESSION_ABSOLUTE_TIMEOUT: '12h' }, /^SESSION_ABSOLUTE_TIMEOUT must be at least SESSION_IDLE_TIMEOUT \(1d\); got 12h$/)
+})
+
+t.test('R16: SESSION_PRESET gives timeouts what is not set, and refuses what goes beyond', async t => {
+  const timeouts = (env: Record<string, string>) => {
+    const { sessionAbsoluteTimeout, sessionIdleTimeout, sessionRevokeFreshness } = load(env)
+    return [sessionAbsoluteTimeout, sessionIdleTimeout, sessionRevokeFreshness].map(ms => ms === null ? 'off' : formatDuration(ms))
+  }
+  t.strictSame(timeouts({ SESSION_PRESET: 'aal1' }), ['30d', '1d', '15m'])
+  t.strictSame(timeouts({ SESSION_PRESET: 'aal2', SESSION_IDLE_TIMEOUT: ' ' }), ['1d', '1h', '15m'])
+  t.strictSame(timeouts({ SESSION_PRESET: 'aal3' }), ['12h', '15m', '5m'])
+  t.strictSame(timeouts({ SESSION_PRESET: 'aal3', SESSION_IDLE_TIMEOUT: '5m', SESSION_ABSOLUTE_TIMEOUT: '8h', SESSION_REVOKE_FRESHNESS: 'off' }), ['8h', '5m', 'off'])
+  refused(t, { SESSION_PRESET: 'aal2', SESSION_IDLE_TIMEOUT: '24h' }, /^SESSION_IDLE_TIMEOUT must be at most 1h with SESSION_PRESET=aal2, or left out; got 1d$/)
+  refused(t, { SESSION_PRESET: 'aal3', SESSION_ABSOLUTE_TIMEOUT: '1d' }, /^SESSION_ABSOLUTE_TIMEOUT must be at most 12h with SESSION_PRESET=aal3, or left out; got 1d$/)
+  refused(t, { SESSION_PRESET: 'aal2', SESSION_ABSOLUTE_TIMEOUT: '30m' }, /^SESSION_ABSOLUTE_TIMEOUT must be at least SESSION_IDLE_TIMEOUT \(1h\); got 30m$/)
 })
 
 t.test('the password of a database URL is not repeated', async t => {

@@ -132,6 +132,10 @@ export function createFakeStorage (): FakeStorage {
     }),
     endSessions: (selection, reason, now) => write('endSessions', () =>
       [...live].filter(([, record]) => matches(selection)(record)).map(([hash, record]) => bury(hash, record, reason, now))),
+    changeCounter () {
+      call('changeCounter')
+      return ended.size
+    },
     async listSessions ({ userId, ip, limit, after, ...liveness }: SessionListParams): Promise<Page<SessionRecord>> {
       call('listSessions')
       const all = [...live.values()]

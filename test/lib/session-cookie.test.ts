@@ -1,5 +1,6 @@
 import t from 'tap'
 import { createSessionCookie, findCookie } from '../../lib/session-cookie.js'
+import { TOKEN_LENGTH } from '../../lib/token.js'
 
 const make = (options: object = {}) => createSessionCookie(options, 'sessions.cookie')
 const DAY = 86_400_000
@@ -30,6 +31,20 @@ t.test('R29: it lives as long as the session, in seconds, and 400 days at most',
   t.equal(make().attributes(true, 1000 * DAY, 0).maxAge, 400 * 86_400)
 })
 
+t.test('R30: the longest name and a token are far from what browsers take', async t => {
+  const name = 'x'.repeat(100)
+  t.ok(name.length + TOKEN_LENGTH <= 4096)
+  const path = `/${'x'.repeat(1023)}`
+  t.equal(make({ name, path }).attributes(true, 1000, 0).path, path)
+})
+
+t.test('R26: what a browser is told to forget', async t => {
+  t.equal(make().clearSiteData, null)
+  t.equal(make({ clearSiteData: false }).clearSiteData, null)
+  t.equal(make({ clearSiteData: true }).clearSiteData, '"cookies", "storage", "cache"')
+  t.equal(make({ clearSiteData: ['storage', 'executionContexts'] }).clearSiteData, '"storage", "executionContexts"')
+})
+
 t.test('options that browsers would punish are refused at registration', async t => {
   const wrong: [object, RegExp][] = [
     [{ name: '__Host-x', domain: 'example.com' }, /sessions\.cookie\.domain.*__Host-x.*"?example\.com/],
@@ -41,6 +56,11 @@ t.test('options that browsers would punish are refused at registration', async t
     [{ sameSite: 'Lax' }, /sessions\.cookie\.sameSite/],
     [{ name: 'a b' }, /sessions\.cookie\.name/],
     [{ name: 'x'.repeat(101) }, /sessions\.cookie\.name/],
+    [{ path: `/${'x'.repeat(1024)}` }, /sessions\.cookie\.path.*1024/],
+    [{ domain: `${'x.'.repeat(126)}xx` }, /sessions\.cookie\.domain/],
+    [{ clearSiteData: 'all' }, /sessions\.cookie\.clearSiteData.*true, false or a list of cookies, storage, cache, executionContexts/],
+    [{ clearSiteData: [] }, /sessions\.cookie\.clearSiteData/],
+    [{ clearSiteData: ['cookies', '*'] }, /sessions\.cookie\.clearSiteData/],
     [{ path: 'app' }, /sessions\.cookie\.path/],
     [{ path: '/a;b' }, /sessions\.cookie\.path/],
     [{ path: '/a b' }, /sessions\.cookie\.path/],

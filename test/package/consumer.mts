@@ -1,10 +1,10 @@
 /** A program that uses the package as published: checked against the emitted declarations, with those of its dependencies. Never run. */
 import Fastify from 'fastify'
-import { database, doorman, errorCatalogue, frameworkErrors, isDoormanError, sessions, type DoormanErrorCode, type SessionView, type Validation } from 'fastify-doorman'
+import { database, describeEnd, doorman, errorCatalogue, frameworkErrors, isDoormanError, sessions, type DoormanErrorCode, type SessionView, type Validation } from 'fastify-doorman'
 import { buildApp, loadConfig, type Access, type Config, type DoormanOptions } from 'fastify-doorman/app'
 
 const app = Fastify({ frameworkErrors })
-await app.register(doorman, { database: { url: 'file:./app.db', busyTimeout: '10s' }, sessions: { maxPerUser: 5 }, metrics: false })
+await app.register(doorman, { database: { url: 'file:./app.db', busyTimeout: '10s' }, sessions: { maxPerUser: 5, preset: 'aal2', trustedOrigins: ['https://app.example'], cookie: { clearSiteData: ['cache'] } }, metrics: false })
 // @ts-expect-error a part that does not exist
 await app.register(doorman, { databse: {} })
 // @ts-expect-error a value of the wrong type
@@ -23,6 +23,13 @@ app.post('/login', async (request, reply) => {
   const validation: Validation = await app.sessions.validate(token)
   return validation.valid ? validation.session.id : validation.reason
 })
+app.get('/events', { config: { session: 'required', crossSite: 'allow' } }, (request, reply) => {
+  const stop: () => void = request.onSessionEnd(({ reason, at }) => { request.log.info({ at }, describeEnd(reason)) })
+  reply.hijack()
+  reply.endWithSession()
+  reply.raw.once('close', stop)
+})
+app.get('/why', request => request.sessionEnd?.reason ?? null)
 app.addHook('onRequest', app.requireSession)
 const rows = await app.ipTracking.list({ status: 404 }, { limit: 10 })
 const run = await app.cleanup.run({ dryRun: true })

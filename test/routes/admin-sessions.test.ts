@@ -17,7 +17,7 @@ t.test('introspection says whether a token is a live session', async t => {
   t.match(await ask({ token, ip: '192.0.2.9', userAgent: 'curl/8' }), { active: true, session: { lastActiveAt: '2026-03-01T12:02:00.000Z', lastIp: '192.0.2.9', flagged: false } })
   t.match(await ask({ token, ip: '198.51.100.1' }), { active: true, session: { flagged: true } }, 'another network')
   await app.sessions.remove(session.id)
-  t.strictSame(await ask({ token, ip: '192.0.2.9' }), { active: false, reason: 'revoked' })
+  t.strictSame(await ask({ token, ip: '192.0.2.9' }), { active: false, reason: 'revoked', endedAt: '2026-03-01T12:02:00.000Z' })
 })
 
 t.test('find sessions by user and by address', async t => {

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { parseDuration } from '../../lib/duration.js'
 import { startApi } from './helper.js'
 
 t.test('POST /sessions checks what it is given', async t => {
@@ -97,8 +98,8 @@ t.test('end the others, or all', async t => {
   t.equal((await as(bob.token, 'GET', '/session')).status, 200)
 })
 
-t.test('with SESSION_REVOKE_FRESHNESS only a recent login ends sessions; listing them is always possible', async t => {
-  const { login, as, advance } = await startApi(t, { SESSION_REVOKE_FRESHNESS: '15m' })
+t.test('R22: only a recent login ends sessions; listing them, and logging out, is always possible', async t => {
+  const { login, as, advance } = await startApi(t)
   const { token, session } = await login()
   advance(15 * 60_000)
   for (const url of ['/sessions', '/sessions?except=current', `/sessions/${session.id}`]) {
@@ -107,4 +108,16 @@ t.test('with SESSION_REVOKE_FRESHNESS only a recent login ends sessions; listing
   t.equal((await as(token, 'GET', '/sessions')).status, 200)
   const fresh = await login()
   t.strictSame((await as(fresh.token, 'DELETE', '/sessions?except=current')).body, { ended: 1 })
+  const old = await login()
+  advance(15 * 60_000)
+  t.equal((await as(old.token, 'DELETE', '/session')).status, 204)
+})
+
+t.test('SESSION_REVOKE_FRESHNESS: shorter with the highest level, or off', async t => {
+  for (const [env, after, status] of [[{ SESSION_PRESET: 'aal3' }, '5m', 403], [{ SESSION_PRESET: 'aal2' }, '14m', 200], [{ SESSION_REVOKE_FRESHNESS: 'off' }, '23h', 200]] as const) {
+    const { login, as, advance } = await startApi(t, env)
+    const { token } = await login()
+    advance(parseDuration(after)!)
+    t.equal((await as(token, 'DELETE', '/sessions')).status, status, after)
+  }
 })
