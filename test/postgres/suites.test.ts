@@ -14,7 +14,9 @@ const folder = (name: string) => readdirSync(new URL(name, TESTS)).filter(file =
 const FILES = [
   'mission.test.js', 'composition.test.js', 'retention.test.js', 'app.test.js', 'session-store.test.js',
   'plugins/database.test.js', 'plugins/doorman.test.js', 'plugins/sessions.test.js', 'plugins/session-ends.test.js', 'plugins/live-sessions.test.js',
-  ...folder('routes')
+  ...folder('routes'),
+  // The page is about no engine.
+  ...folder('conformance').filter(file => file !== 'conformance/page.test.js')
 ]
 /** What shows best whether SQL and server get on. */
 const FILES_FOR_DEBIAN = ['mission.test.js', 'retention.test.js']
