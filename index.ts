@@ -13,6 +13,7 @@ export { default as sessions, type SessionsPluginOptions } from './plugins/sessi
 export { describeEnd } from './lib/session-end.js'
 export { errorCatalogue, isDoormanError, type DoormanError, type DoormanErrorCode } from './errors.js'
 
+export type { AddressFinding, AddressFindingCode } from './lib/address-check.js'
 export type { Clock } from './lib/clock.js'
 export type { Database, DatabaseStats } from './lib/database.js'
 export type { ReportedRequest } from './lib/ip-reports.js'

@@ -4,6 +4,7 @@
  * fails: the tests of IP tracking notice.
  */
 import type { IncomingMessage, Server } from 'node:http'
+import type { Chain } from './request-row.js'
 
 const internals = (fastify: object, name: string): unknown[] =>
   Object.getOwnPropertySymbols(fastify).filter(symbol => symbol.description === `fastify.${name}`).map(symbol => (fastify as Record<symbol, unknown>)[symbol])
@@ -15,22 +16,33 @@ export const secondaryServers = (fastify: object): Server[] => internals(fastify
 export interface ClientAddresses {
   /** Whether `trustProxy` is set. */
   trustsProxies: boolean
-  /** The address of a raw request, as `request.ip` would give it. */
-  addressOf (raw: IncomingMessage): string | undefined
+  /** What it is set to, where that can be seen. */
+  trustProxy: unknown
+  /** From the connection of a raw request to its client, as `request.ips` would give it. */
+  chainOf (raw: IncomingMessage): Chain
 }
 
 const FALLBACK = { prototype: { get ip () { return (this as unknown as { raw: IncomingMessage }).raw.socket.remoteAddress } } }
 
 export function clientAddresses (fastify: object): ClientAddresses {
-  // The class of this instance's requests; its `ip` needs nothing but `raw`.
+  // The class of this instance's requests; its `ip` and `ips` need nothing but `raw`. Without `trustProxy` it has no `ips`.
   const [{ prototype } = FALLBACK] = internals(fastify, 'Request') as { prototype: object }[]
-  let getters = 0
-  for (let level: object | null = prototype; level !== null; level = Object.getPrototypeOf(level) as object | null) getters += Number(Object.hasOwn(level, 'ip'))
+  const trustsProxies = 'ips' in prototype
   return {
-    // Fastify puts a second getter in front of its own.
-    trustsProxies: getters > 1,
-    addressOf: raw => (Object.assign(Object.create(prototype) as object, { raw }) as { ip?: string }).ip
+    trustsProxies,
+    trustProxy: optionsOf(fastify)?.['trustProxy'],
+    chainOf (raw) {
+      const request = Object.assign(Object.create(prototype) as object, { raw }) as { ip?: string, ips?: Chain }
+      return request.ips ?? [request.ip]
+    }
   }
+}
+
+/** What Fastify was called with; only the root instance has it. */
+function optionsOf (fastify: object): Record<string, unknown> | undefined {
+  const [options] = internals(fastify, 'options') as Record<string, unknown>[]
+  const parent = Object.getPrototypeOf(fastify) as object | null
+  return options ?? (parent === null ? undefined : optionsOf(parent))
 }
 
 /** What a route was given as `config`, and what Fastify adds to it. */

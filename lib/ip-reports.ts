@@ -88,5 +88,5 @@ export function readReport (item: ReportedRequest, index: number, now: number, m
 function reportedClient (ip: unknown, index: number): Client {
   const address = typeof ip === 'string' ? normaliseAddress(ip) : null
   if (address === null && ip !== undefined && ip !== null) throw invalid(index, 'ip', 'an IPv4 or IPv6 address', ip)
-  return { address, source: 'reported', peer: null, peerPort: null }
+  return { address, source: 'reported', peer: null, peerPort: null, trustedHops: 0 }
 }

@@ -23,6 +23,8 @@ export interface IpTrackingOptions {
   blocking?: boolean
   /** Longest user agent stored, in code points, 1 to 4096. Default: 500. */
   userAgentLimit?: number
+  /** Whether it is looked at where addresses come from, and said once what is wrong with that. Default: true. */
+  addressCheck?: boolean
 }
 
 export interface IgnoreRules {
@@ -40,6 +42,7 @@ export interface ResolvedIpTracking {
   anonymization: Anonymization
   blocking: boolean
   userAgentLimit: number
+  addressCheck: boolean
   /** Null where nothing is ignored. */
   ignores: ((target: string, address: string | null) => boolean) | null
 }
@@ -53,7 +56,8 @@ export function resolveIpTracking (given: unknown): ResolvedIpTracking {
     anonymization: option.oneOf('none', ANONYMIZATIONS),
     ignore: option.custom<IgnoreRules>({}, 'an object with paths and addresses', isObject),
     blocking: option.boolean(true),
-    userAgentLimit: option.integer(500, { min: 1, max: 4096 })
+    userAgentLimit: option.integer(500, { min: 1, max: 4096 }),
+    addressCheck: option.boolean(true)
   })
   return { ...options, ignores: readIgnore(ignore) }
 }

@@ -2,6 +2,7 @@
 import { doormanError, show } from '../errors.js'
 import type { BlockRecord, IpLogFilter, IpLogRow, Page, PageParams, SeriesPoint, Storage, StoredIpLog, TopBy, TopEntry } from '../storage/storage.js'
 import { normaliseAddress } from './address.js'
+import type { AddressFinding } from './address-check.js'
 import { isHashedAddress, type Anonymizer } from './anonymizer.js'
 import type { BlockList, NewBlock } from './block-list.js'
 import type { Clock } from './clock.js'
@@ -44,6 +45,11 @@ export interface IpTracking {
   anonymize (address: string): string
   /** Calls `listener` whenever a request is over, with the status and the ms since it began; also where it leaves no row. What it throws is logged. */
   onRequestEnd (listener: RequestListener): void
+  /**
+   * What is wrong, or looks wrong, with where addresses come from, oldest first: judged by `trustProxy` at the registration and by the first
+   * requests. Empty where nothing was found, and with `addressCheck: false`. Each was logged once, too.
+   */
+  check (): AddressFinding[]
   /** Counters since start, of this process. */
   stats (): TrackerStats
 }
@@ -57,10 +63,11 @@ export interface IpTrackingParts {
   durability: Durability
   clock: Clock
   onRequestEnd (listener: RequestListener): void
+  check (): AddressFinding[]
   stats (): TrackerStats
 }
 
-export function createIpTracking ({ storage, queue, blocks, anonymizer, makeRow, durability, clock, onRequestEnd, stats }: IpTrackingParts): IpTracking {
+export function createIpTracking ({ storage, queue, blocks, anonymizer, makeRow, durability, clock, onRequestEnd, check, stats }: IpTrackingParts): IpTracking {
   function storedForm (filter: IpLogFilter): IpLogFilter {
     if (filter.ip === undefined) return filter
     const address = normaliseAddress(filter.ip)
@@ -102,6 +109,7 @@ export function createIpTracking ({ storage, queue, blocks, anonymizer, makeRow,
     blocks: { list: blocks.list, add: blocks.add, remove: blocks.remove },
     anonymize: anonymizer.apply,
     onRequestEnd,
+    check,
     stats () {
       const counters = stats()
       return { ...counters, outcomes: { ...counters.outcomes, reported } }

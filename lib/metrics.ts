@@ -1,6 +1,7 @@
 /** Which numbers of the suite are exported for Prometheus, under which names. Units are seconds and bytes. */
 import type { CleanupRun, FileStats, HistogramBuckets, LaneStats } from '../storage/storage.js'
 import type { DatabaseStats } from './database.js'
+import { ADDRESS_FINDINGS, type AddressFinding } from './address-check.js'
 import { EVENT_LOOP_RESOLUTION_MS, type DelayHistogram } from './event-loop.js'
 import type { Histogram, Labels, MetricFamily, Sample } from './prometheus.js'
 import type { TrackerStats } from './request-tracker.js'
@@ -107,6 +108,12 @@ export function sessionMetrics (stats: SessionStats): MetricFamily[] {
 /** The log of requests, as this process writes it. */
 export function trackerMetrics (stats: TrackerStats): MetricFamily[] {
   return TRACKER_METRICS.map(row => family('doorman_ip_tracking_', row, [[{}, stats]]))
+}
+
+/** What is wrong with where addresses come from; see lib/address-check.ts. */
+export function addressMetrics (findings: readonly Pick<AddressFinding, 'code'>[]): MetricFamily[] {
+  const samples = ADDRESS_FINDINGS.map(code => ({ labels: { code }, value: Number(findings.some(finding => finding.code === code)) }))
+  return [gauge('doorman_address_findings', '1 for what was found wrong with where addresses come from', samples)]
 }
 
 /** Durations of requests; the position is the first digit of the status. */

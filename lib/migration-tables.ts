@@ -37,7 +37,7 @@ export const MIGRATED_TABLES: readonly MigratedTable[] = [
     key: 2,
     columns: [
       ...integer('at', 'id'), ...text('ip', 'ip_source', 'peer_ip'), ...integer('peer_port'), ...text('method', 'path', 'route'), ...integer('status', 'duration_us'),
-      ...text('user_agent', 'referer', 'session_id', 'user_id', 'request_id', 'outcome')
+      ...text('user_agent', 'referer', 'session_id', 'user_id', 'request_id', 'outcome'), ...integer('trusted_hops')
     ]
   },
   { name: 'user_activity', split: 'time', key: 2, columns: [...integer('at', 'id'), ...text('user_id', 'session_id', 'action', 'ip', 'detail')] },

@@ -5,7 +5,7 @@ import { doormanError } from '../errors.js'
 import type { IpLogRow } from '../storage/storage.js'
 import type { Clock } from './clock.js'
 import type { ResolvedIpTracking } from './ip-tracking-options.js'
-import { clientOf, headOf, targetOf, type RowMaker } from './request-row.js'
+import { clientBehind, clientOf, headOf, targetOf, type Chain, type RowMaker } from './request-row.js'
 import type { RowQueue } from './row-queue.js'
 import { kVisit, type SeenMessage, type TrackerStats } from './visit.js'
 import type { IpLogOutcome } from './vocabulary.js'
@@ -30,18 +30,18 @@ export interface OutsideRequestsOptions {
   queue: RowQueue<IpLogRow>
   makeRow: RowMaker
   clock: Clock
-  /** The address of the client of a raw request, as Fastify's `trustProxy` gives it. */
-  addressOf (raw: IncomingMessage): string | undefined
+  /** From the connection of a raw request to its client, as Fastify's `trustProxy` has it. */
+  chainOf (raw: IncomingMessage): Chain
 }
 
 /** @param counters raised with every row */
-export function createOutsideRequests ({ settings, queue, makeRow, clock, addressOf }: OutsideRequestsOptions, counters: TrackerStats): OutsideRequests {
+export function createOutsideRequests ({ settings, queue, makeRow, clock, chainOf }: OutsideRequestsOptions, counters: TrackerStats): OutsideRequests {
   const { ignores, durability } = settings
 
   /** Undefined where none is wanted. */
   function rowOf (raw: SeenMessage, requestId: string | null, status: number, outcome: IpLogOutcome, since?: Beginning): IpLogRow | undefined {
     raw[kVisit] = null
-    const client = clientOf(addressOf(raw), raw.socket)
+    const client = clientBehind(chainOf(raw), raw.socket)
     if (ignores !== null && ignores(targetOf(raw), client.address)) {
       counters.ignored++
       return undefined

@@ -4,7 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
-import type { IpLogRow } from '../storage/storage.js'
+import { MAX_TRUSTED_HOPS, type IpLogRow } from '../storage/storage.js'
 import { normaliseAddress } from './address.js'
 import type { Anonymizer } from './anonymizer.js'
 import { clean, cleanHeader, originOf, pathOf } from './text.js'
@@ -20,19 +20,31 @@ export interface Client {
   /** The other end of the connection where it is not the client: a proxy. */
   peer: string | null
   peerPort: number | null
+  /** Trusted proxies between the client and us, 0 to MAX_TRUSTED_HOPS. */
+  trustedHops: number
 }
 
 /**
  * Works out the client.
  * @param told the address as the server was told it: the socket's, or the one of a trusted proxy's header
+ * @param hops proxies that were trusted on the way to it
  */
-export function clientOf (told: string | undefined, socket: Socket): Client {
+export function clientOf (told: string | undefined, socket: Socket, hops = 0): Client {
   const { remoteAddress: peerText, remotePort: peerPort = null } = socket
-  if (told === undefined) return { address: null, source: 'none', peer: null, peerPort }
+  if (told === undefined) return { address: null, source: 'none', peer: null, peerPort, trustedHops: 0 }
   const address = normaliseAddress(told)
-  if (told === peerText) return { address, source: address === null ? 'none' : 'socket', peer: null, peerPort }
+  if (told === peerText) return { address, source: address === null ? 'none' : 'socket', peer: null, peerPort, trustedHops: 0 }
   const peer = peerText === undefined ? null : normaliseAddress(peerText)
-  return { address, source: address === null ? 'rejected' : 'forwarded', peer: peer === address ? null : peer, peerPort }
+  return { address, source: address === null ? 'rejected' : 'forwarded', peer: peer === address ? null : peer, peerPort, trustedHops: Math.min(hops, MAX_TRUSTED_HOPS) }
+}
+
+/** Addresses from the connection to the client, all but the last trusted: Fastify's `request.ips`. Undefined is a peer without one. */
+export type Chain = readonly (string | undefined)[]
+
+/** The client at the end of a chain. */
+export function clientBehind (chain: Chain, socket: Socket): Client {
+  const hops = chain.length - 1
+  return clientOf(chain[hops], socket, hops)
 }
 
 /** What a row says beside the client and the request itself. Times in ms; `duration` may be fractional. */
@@ -86,6 +98,7 @@ export function createRowMaker (anonymizer: Anonymizer, userAgentLimit: number):
     peerIp: stored(client.peer),
     // With the exact time, a port finds a subscriber behind carrier-grade NAT.
     peerPort: anonymous ? null : client.peerPort,
+    trustedHops: client.trustedHops,
     method: clean(head.method, LIMITS.method),
     path: clean(pathOf(head.target), LIMITS.path),
     route: facts.route === null ? null : clean(facts.route, LIMITS.route),

@@ -10,11 +10,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { doormanError, RETRY_AFTER_SECONDS } from '../errors.js'
 import type { IpLogRow } from '../storage/storage.js'
+import type { AddressWatch } from './address-check.js'
 import type { BlockList } from './block-list.js'
 import { createRouteConfigReader } from './fastify-internals.js'
 import { createHeldPlaces } from './held-places.js'
 import { createOutsideRequests, type OutsideRequestsOptions } from './outside-requests.js'
-import { clientOf, headOf, targetOf } from './request-row.js'
+import { clientBehind, clientOf, headOf, targetOf } from './request-row.js'
 import { sessionOf } from './request-session.js'
 import { codeOf, HANDLER_TIMEOUT, isDestroyable, isFetchResponse, kVisit, outcomeOf, statusOf, type SeenMessage, type TrackedReply, type TrackedRequest, type TrackerStats, type Visit } from './visit.js'
 import { IP_LOG_OUTCOMES, type IpLogOutcome } from './vocabulary.js'
@@ -28,8 +29,10 @@ export interface RequestTrackerOptions extends OutsideRequestsOptions {
   blocks: BlockList | null
   /** True where HTTP/1.1 requests without a Host header are to be refused here, because Node was told to let them through. */
   requiresHost: boolean
-  /** Called at the first request that has an X-Forwarded-For header; null where the header is expected. */
-  onForwardedFor: (() => void) | null
+  /** Whether Fastify's `trustProxy` is set. */
+  trustsProxies: boolean
+  /** Is shown the requests that will have a row, until it wants to see no more; null where nobody looks. */
+  addressWatch: AddressWatch | null
   /** Told of a fault in writing a row, or of a listener's; the request goes on. */
   onError (error: unknown): void
 }
@@ -45,13 +48,13 @@ const HOUSEKEEPING_INTERVAL = 1000
 export type RequestTracker = ReturnType<typeof createRequestTracker>
 
 export function createRequestTracker (options: RequestTrackerOptions) {
-  const { settings, queue, makeRow, blocks, clock, requiresHost, onError } = options
+  const { settings, queue, makeRow, blocks, clock, requiresHost, trustsProxies, onError } = options
   const { ignores } = settings
   const committedByDefault = settings.durability === 'committed'
   const places = createHeldPlaces(queue)
   const configOf = createRouteConfigReader<TrackedRequest['routeOptions']['config']>()
   const counters: TrackerStats = { open: 0, ignored: 0, outcomes: Object.fromEntries(IP_LOG_OUTCOMES.map(outcome => [outcome, 0])) as TrackerStats['outcomes'] }
-  let { onForwardedFor } = options
+  let { addressWatch } = options
   let keptHouseAt = 0
   const listeners: RequestListener[] = []
 
@@ -64,16 +67,11 @@ export function createRequestTracker (options: RequestTrackerOptions) {
     // Either way: clocks are set back, too.
     if (Math.abs(at - keptHouseAt) >= HOUSEKEEPING_INTERVAL) keepHouse(at)
 
-    const client = clientOf(request.ip, raw.socket)
+    const client = trustsProxies ? clientBehind(request.ips!, raw.socket) : clientOf(request.ip, raw.socket)
     const { address } = client
     request.clientAddress = address
     // A host may route a request a second time.
     if (raw[kVisit] !== undefined) return done()
-    if (onForwardedFor !== null && raw.headers['x-forwarded-for'] !== undefined) {
-      onForwardedFor()
-      onForwardedFor = null
-    }
-
     let verdict: IpLogOutcome | null = null
     if (blocks !== null && address !== null && blocks.match(address, at) !== null) verdict = 'blocked'
     else if (requiresHost && raw.headers.host === undefined && raw.httpVersionMajor === 1 && raw.httpVersionMinor === 1) verdict = 'refused'
@@ -85,6 +83,7 @@ export function createRequestTracker (options: RequestTrackerOptions) {
       if (listeners.length > 0) tellWhenClosed(reply.raw)
       return done(refusal(verdict, reply))
     }
+    if (addressWatch !== null && !addressWatch(client, raw, at)) addressWatch = null
 
     const visit: Visit = {
       raw,

@@ -2,13 +2,15 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { IpLogRow } from '../storage/storage.js'
 import type { RouteTracking } from './ip-tracking-options.js'
-import type { Client } from './request-row.js'
+import type { Chain, Client } from './request-row.js'
 import type { IpLogOutcome } from './vocabulary.js'
 
 /** What is read of a Fastify request. */
 export interface TrackedRequest {
   id: string
   ip: string | undefined
+  /** Where `trustProxy` is set: from the connection to the client. */
+  ips?: Chain | undefined
   raw: IncomingMessage
   routeOptions: { config: { url?: string | undefined, ipTracking?: RouteTracking } }
   clientAddress: string | null

@@ -12,7 +12,7 @@ export const IP_LOG_OUTCOMES = [
 ] as const
 export type IpLogOutcome = typeof IP_LOG_OUTCOMES[number]
 
-/** Where the address came from. The position is the number stored. */
+/** Where the address came from. The position is the number stored, in three bits: there is room for eight. */
 export const IP_SOURCES = [
   'socket', // the peer of the connection
   'forwarded', // a header set by a trusted proxy

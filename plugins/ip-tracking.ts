@@ -8,6 +8,7 @@ import type { Server } from 'node:http'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { doormanError } from '../errors.js'
+import { createAddressCheck } from '../lib/address-check.js'
 import { createAnonymizer } from '../lib/anonymizer.js'
 import { createBlockList } from '../lib/block-list.js'
 import { clientAddresses, secondaryServers } from '../lib/fastify-internals.js'
@@ -47,7 +48,10 @@ async function ipTracking (fastify: FastifyInstance, given: IpTrackingOptions) {
   const isRoot = Object.hasOwn(fastify, 'server')
   const server = fastify.server as Server
   const requiresHost = isRoot && isHttp1(server) && server.requireHostHeader
-  const { addressOf, trustsProxies } = clientAddresses(fastify)
+  const addresses = clientAddresses(fastify)
+  const check = settings.addressCheck
+    ? createAddressCheck({ addresses, shown: anonymizer.apply, clock, tell: ({ code, message, fix }) => fastify.log.warn({ code }, `${message}. ${fix}`) })
+    : null
 
   const tracker = createRequestTracker({
     settings,
@@ -55,16 +59,15 @@ async function ipTracking (fastify: FastifyInstance, given: IpTrackingOptions) {
     makeRow,
     blocks: settings.blocking ? blocks : null,
     clock,
-    addressOf,
+    chainOf: addresses.chainOf,
+    trustsProxies: addresses.trustsProxies,
     requiresHost,
-    onForwardedFor: trustsProxies
-      ? null
-      : () => fastify.log.warn('a request has an X-Forwarded-For header, but the address is taken from the connection: behind a proxy, set Fastify\'s trustProxy to the proxy\'s address'),
+    addressWatch: check === null ? null : check.watch,
     onError: err => fastify.log.error({ err }, 'what follows a request failed')
   })
   const watch = createServerWatch(tracker, clock)
 
-  fastify.decorate('ipTracking', createIpTracking({ storage, queue, blocks, anonymizer, makeRow, durability: settings.durability, clock, onRequestEnd: tracker.onRequestEnd, stats: tracker.stats }))
+  fastify.decorate('ipTracking', createIpTracking({ storage, queue, blocks, anonymizer, makeRow, durability: settings.durability, clock, onRequestEnd: tracker.onRequestEnd, check: () => check === null ? [] : check.findings(), stats: tracker.stats }))
   fastify.decorate(kTracker, tracker)
   fastify.decorateRequest('clientAddress', null)
 

@@ -5,7 +5,8 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, onRequestHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { doormanError, show } from '../errors.js'
-import { cleanupMetrics, databaseMetrics, eventLoopMetrics, processMetrics, requestMetrics, sessionMetrics, trackerMetrics } from '../lib/metrics.js'
+import type { AddressFinding } from '../lib/address-check.js'
+import { addressMetrics, cleanupMetrics, databaseMetrics, eventLoopMetrics, processMetrics, requestMetrics, sessionMetrics, trackerMetrics } from '../lib/metrics.js'
 import { option, resolveOptions } from '../lib/options.js'
 import { createHistogram, PROMETHEUS_CONTENT_TYPE, renderMetrics, type MetricFamily } from '../lib/prometheus.js'
 import type { RequestListener, TrackerStats } from '../lib/request-tracker.js'
@@ -48,7 +49,7 @@ export interface Metrics {
 /** Plugins that may be there or not, in whatever order they are registered. */
 interface Others {
   sessions?: { stats (): SessionStats }
-  ipTracking?: { stats (): TrackerStats, onRequestEnd (listener: RequestListener): void }
+  ipTracking?: { stats (): TrackerStats, check (): AddressFinding[], onRequestEnd (listener: RequestListener): void }
 }
 
 async function metrics (fastify: FastifyInstance, given: MetricsOptions) {
@@ -87,7 +88,7 @@ async function metrics (fastify: FastifyInstance, given: MetricsOptions) {
       ...await database(),
       ...cleanupMetrics(fastify.database.lastCleanup),
       ...(sessions === undefined ? [] : sessionMetrics(sessions.stats())),
-      ...(ipTracking === undefined ? [] : trackerMetrics(ipTracking.stats())),
+      ...(ipTracking === undefined ? [] : [...trackerMetrics(ipTracking.stats()), ...addressMetrics(ipTracking.check())]),
       ...requestMetrics(requests),
       ...eventLoopMetrics(fastify.database.eventLoopDelay),
       ...processMetrics(process.memoryUsage(), startedAt)

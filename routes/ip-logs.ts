@@ -18,6 +18,7 @@ export const IpLogReply = Type.Object({
   ipSource: Type.String({ description: 'Where the address came from: "socket", "forwarded", "rejected", "none" or "reported"' }),
   peerIp: NullableText,
   peerPort: Type.Union([Type.Integer(), Type.Null()]),
+  trustedHops: Type.Integer({ description: 'Trusted proxies between the client and the server, at most 255; 0 also where that is not known' }),
   method: Type.String(),
   path: Type.String({ description: 'Without the query' }),
   route: NullableText,

@@ -97,6 +97,9 @@ export interface SessionListParams extends Liveness, PageParams { userId?: strin
 
 // ---------------------------------------------------------------- the log
 
+/** Most trusted proxies that are told apart. */
+export const MAX_TRUSTED_HOPS = 255
+
 /** One request. `null` where not known. Strings are already bounded and cleaned (`lib/request-row.ts`). */
 export interface IpLogRow {
   kind: 'ip'
@@ -107,6 +110,8 @@ export interface IpLogRow {
   /** The socket's address where it differs from `ip`, else null. */
   peerIp: string | null
   peerPort: number | null
+  /** Trusted proxies between the client and us, 0 to MAX_TRUSTED_HOPS; 0 also where that is not known. */
+  trustedHops: number
   method: string
   /** Without the query. */
   path: string

@@ -57,6 +57,7 @@ export interface IpLogRecord {
   user_id: string | null
   request_id: string | null
   outcome: IpLogOutcome
+  trusted_hops: number
 }
 
 export const toIpLog = (r: IpLogRecord): StoredIpLog => ({
@@ -66,6 +67,7 @@ export const toIpLog = (r: IpLogRecord): StoredIpLog => ({
   ipSource: r.ip_source,
   peerIp: r.peer_ip,
   peerPort: r.peer_port,
+  trustedHops: r.trusted_hops,
   method: r.method,
   path: r.path,
   route: r.route,

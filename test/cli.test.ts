@@ -18,7 +18,7 @@ async function withData (t: Test): Promise<string> {
     const session: SessionRecord = { id, userId, createdAt: lastActiveAt, lastActiveAt, authenticatedAt: lastActiveAt, rotatedAt: lastActiveAt, expiresAt: now + 86_400_000, ip: null, lastIp: '192.0.2.1', userAgent: null, lastUserAgent: null, device: null, flagged: false, data: '{"secret":1}' }
     await storage.createSession({ tokenHash: Buffer.alloc(32, id).toString('hex'), session, limit: null, now, idleBefore: 0 })
   }
-  const row = { kind: 'ip' as const, ipSource: 'socket' as const, peerIp: null, peerPort: null, method: 'GET', route: null, status: 200, durationUs: 5, userAgent: null, referer: null, sessionId: null, userId: null, requestId: null, outcome: 'replied' as const }
+  const row = { kind: 'ip' as const, ipSource: 'socket' as const, peerIp: null, peerPort: null, trustedHops: 0, method: 'GET', route: null, status: 200, durationUs: 5, userAgent: null, referer: null, sessionId: null, userId: null, requestId: null, outcome: 'replied' as const }
   await storage.appendLog({ source: 'test', seq: 1, at: now, rows: ['192.0.2.1', '192.0.2.2', '192.0.2.2'].map((ip, i) => ({ ...row, at: now - 1000 + i, ip, path: `/${i}` })) })
   await storage.addBlock({ id: 'b-open', cidr: '192.0.2.0/24', until: null, reason: 'scanner', createdAt: now })
   await storage.addBlock({ id: 'b-ends', cidr: '2001:db8::/32', until: now + 86_400_000, reason: null, createdAt: now - 1 })

@@ -19,7 +19,7 @@ const session = (n: number, now: number): SessionRecord => ({
   id: `s${n}`, userId: `u${n % 7}`, createdAt: now - n, lastActiveAt: now, authenticatedAt: now, rotatedAt: now, expiresAt: now + DAY, ip: '192.0.2.1', lastIp: null, userAgent: 'curl "8"', lastUserAgent: null, device: '\\', flagged: n % 2 === 0, data: '{"ü":{}}'
 })
 const ipLog = (at: number, n: number): IpLogRow => ({
-  kind: 'ip', at, ip: n % 3 === 0 ? null : `198.51.100.${n % 200}`, ipSource: 'socket', peerIp: n % 5 === 0 ? '2001:db8::1' : null, peerPort: n % 2 === 0 ? 1024 + n % 60_000 : null, method: 'GET', path: `/p/${n % 50}`, route: null, status: 200, durationUs: n, userAgent: n % 4 === 0 ? null : `agent, {${n % 9}}`, referer: null, sessionId: `s${n % 11}`, userId: n % 6 === 0 ? null : `u${n % 7}`, requestId: `r${n}`, outcome: 'replied'
+  kind: 'ip', at, ip: n % 3 === 0 ? null : `198.51.100.${n % 200}`, ipSource: 'socket', peerIp: n % 5 === 0 ? '2001:db8::1' : null, peerPort: n % 2 === 0 ? 1024 + n % 60_000 : null, trustedHops: n % 4, method: 'GET', path: `/p/${n % 50}`, route: null, status: 200, durationUs: n, userAgent: n % 4 === 0 ? null : `agent, {${n % 9}}`, referer: null, sessionId: `s${n % 11}`, userId: n % 6 === 0 ? null : `u${n % 7}`, requestId: `r${n}`, outcome: 'replied'
 })
 const activity = (at: number, n: number): ActivityRow => ({ kind: 'activity', at, userId: `u${n % 7}`, sessionId: null, action: 'login', ip: null, detail: n % 2 === 0 ? null : '{"n":1}' })
 

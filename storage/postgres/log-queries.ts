@@ -45,7 +45,7 @@ function ipLogsWhere ({ ip, userId, sessionId, status, from, to }: IpLogFilter):
   return where
 }
 
-const IP_LOG_COLUMNS = 'id, at, ip, ip_source, peer_ip, peer_port, method, path, route, status, duration_us, user_agent, referer, session_id, user_id, request_id, outcome'
+const IP_LOG_COLUMNS = 'id, at, ip, ip_source, peer_ip, peer_port, method, path, route, status, duration_us, user_agent, referer, session_id, user_id, request_id, outcome, trusted_hops'
 const ACTIVITY_COLUMNS = 'id, at, user_id, session_id, action, ip, detail'
 const TOP_COLUMNS: Record<TopBy, string> = { ip: 'ip', path: 'path', userAgent: 'user_agent' }
 

@@ -3,9 +3,9 @@
  * here what text would cost, but spares the server a fifth of the whole insert. What a row holds beyond its types is judged by the server,
  * which is what a schema is for.
  */
-import type { ActivityRow, IpLogRow, LogRow } from '../storage.js'
+import { MAX_TRUSTED_HOPS, type ActivityRow, type IpLogRow, type LogRow } from '../storage.js'
 
-type Kind = 'text' | 'text?' | 'integer' | 'integer?' | 'bigint' | 'time'
+type Kind = 'text' | 'text?' | 'integer' | 'integer?' | 'hops' | 'bigint' | 'time'
 type SqlType = 'text' | 'integer' | 'bigint'
 
 /** A column: its name, its type in SQL, the property it comes from. */
@@ -19,6 +19,7 @@ export const IP_COLUMNS: readonly Column<IpLogRow>[] = [
   number('duration_us', 'durationUs', 'bigint', 'bigint'),
   number('peer_port', 'peerPort', 'integer', 'integer?'),
   number('status', 'status', 'integer', 'integer'),
+  number('trusted_hops', 'trustedHops', 'integer', 'hops'),
   text('ip', 'ip', 'text?'),
   text('ip_source', 'ipSource'),
   text('peer_ip', 'peerIp', 'text?'),
@@ -55,6 +56,7 @@ const CHECKS: Record<Kind, readonly [accepts: (value: unknown) => boolean, expec
   'text?': [value => value === null || typeof value === 'string', 'a string or null'],
   integer: [isInt4, 'an integer'],
   'integer?': [value => value === null || isInt4(value), 'an integer or null'],
+  hops: [value => Number.isInteger(value) && (value as number) >= 0 && (value as number) <= MAX_TRUSTED_HOPS, `an integer from 0 to ${MAX_TRUSTED_HOPS}`],
   bigint: [value => Number.isSafeInteger(value), 'an integer'],
   time: [value => Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) < LATEST, 'ms since the epoch, before the year 10000']
 }

@@ -89,5 +89,9 @@ export function logMigrations (partitioned: boolean): readonly Migration[] {
       )`,
       'CREATE INDEX ingested_by_time ON ingested (at)'
     ]
+  }, {
+    name: 'trusted hops',
+    // No row is written anew: a constant default is kept in the catalogue. The partitions inherit it.
+    statements: ['ALTER TABLE ip_logs ADD COLUMN trusted_hops smallint NOT NULL DEFAULT 0']
   }]
 }

@@ -3,8 +3,9 @@
  * Numbers go into one array, and each distinct text of the batch goes once (most rows share methods, paths, agents), all in one string:
  * a structured clone copies that in a tenth of the time.
  */
-import { IP_LOG_OUTCOMES, IP_SOURCES } from '../../lib/vocabulary.js'
+import { IP_LOG_OUTCOMES } from '../../lib/vocabulary.js'
 import type { IpLogRow, LogBatch, LogRow } from '../storage.js'
+import { encodeSource, hopsOf, isHops, sourceOf } from './source-code.js'
 
 /** Rows as they cross. */
 export interface PackedRows {
@@ -21,7 +22,7 @@ export interface PackedRows {
 /** A batch as it crosses. */
 export interface PackedBatch extends Omit<LogBatch, 'rows'> { rows: PackedRows }
 
-/** Where in a row's numbers each column is. */
+/** Where in a row's numbers each column is. `ipSource` holds the trusted hops as well (source-code.ts). */
 export const FIELD = {
   at: 0, ip: 1, ipSource: 2, peerIp: 3, peerPort: 4, method: 5, path: 6, route: 7, status: 8, durationUs: 9, userAgent: 10, referer: 11, sessionId: 12, userId: 13, requestId: 14, outcome: 15
 } as const
@@ -58,7 +59,7 @@ export function packRows (rows: readonly LogRow[]): PackedRows {
     }
     numbers[at + FIELD.at] = row.at
     numbers[at + FIELD.ip] = ref(row.ip)
-    numbers[at + FIELD.ipSource] = IP_SOURCES.indexOf(row.ipSource)
+    numbers[at + FIELD.ipSource] = encodeSource(row)
     numbers[at + FIELD.peerIp] = ref(row.peerIp)
     numbers[at + FIELD.peerPort] = row.peerPort ?? -1
     numbers[at + FIELD.method] = ref(row.method)
@@ -82,8 +83,8 @@ export function packRows (rows: readonly LogRow[]): PackedRows {
 const isPlain = (text: unknown) => typeof text === 'string' && !text.includes(DIVIDER)
 
 /** What a number in an array could not hold goes as it is, and is refused where rows are refused: in the database. */
-function isUsual ({ at, status, durationUs, peerPort }: IpLogRow): boolean {
-  return Number.isSafeInteger(at) && Number.isSafeInteger(status) && Number.isSafeInteger(durationUs) && (peerPort === null || peerPort >= 0)
+function isUsual ({ at, status, durationUs, peerPort, trustedHops }: IpLogRow): boolean {
+  return Number.isSafeInteger(at) && Number.isSafeInteger(status) && Number.isSafeInteger(durationUs) && (peerPort === null || peerPort >= 0) && isHops(trustedHops)
 }
 
 export function unpackRows (packed: PackedRows): LogRow[] {
@@ -101,9 +102,10 @@ export function unpackRows (packed: PackedRows): LogRow[] {
       kind: 'ip',
       at: numbers[at + FIELD.at]!,
       ip: text(numbers[at + FIELD.ip]!),
-      ipSource: IP_SOURCES[numbers[at + FIELD.ipSource]!]!,
+      ipSource: sourceOf(numbers[at + FIELD.ipSource]!),
       peerIp: text(numbers[at + FIELD.peerIp]!),
       peerPort: numbers[at + FIELD.peerPort] === -1 ? null : numbers[at + FIELD.peerPort]!,
+      trustedHops: hopsOf(numbers[at + FIELD.ipSource]!),
       method: text(numbers[at + FIELD.method]!) as string,
       path: text(numbers[at + FIELD.path]!) as string,
       route: text(numbers[at + FIELD.route]!),

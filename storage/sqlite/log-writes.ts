@@ -1,6 +1,6 @@
 /** Appends to the log. Runs inside the writer's transaction. */
 import { escapeJson } from '../../lib/text.js'
-import { IP_LOG_OUTCOMES, IP_SOURCES } from '../../lib/vocabulary.js'
+import { IP_LOG_OUTCOMES } from '../../lib/vocabulary.js'
 import type { IpLogRow, LogAppendResult, LogRow } from '../storage.js'
 import { encodeAddress } from './address-code.js'
 import type { Connection } from './connection.js'
@@ -8,6 +8,7 @@ import { isRowFault, sqliteCode } from './errors.js'
 import { BulkInsert, INSERT_ONE } from './log-bulk.js'
 import { unpackRows, type PackedBatch, type PackedRows } from './log-wire.js'
 import { offsetOf, RowIds } from './row-ids.js'
+import { encodeSource } from './source-code.js'
 import { dayOf, TextDictionary, type TextKind } from './text-dictionary.js'
 
 const INSERT_ACTIVITY = 'INSERT INTO user_activity (at, user_id, session_id, action, ip, detail) VALUES (?, ?, ?, ?, ?, ?)'
@@ -136,7 +137,7 @@ export class LogAppender {
     const texts = this.#texts
     const ref = (text: string | null, kind: TextKind = 'shared') => text === null ? null : texts.ref(kind, text, day)
     const id = this.#ids.next(row.at)
-    this.#connection.run(INSERT_ONE, id, offsetOf(id, row.at), encodeAddress(row.ip), IP_SOURCES.indexOf(row.ipSource), encodeAddress(row.peerIp), row.peerPort,
+    this.#connection.run(INSERT_ONE, id, offsetOf(id, row.at), encodeAddress(row.ip), encodeSource(row), encodeAddress(row.peerIp), row.peerPort,
       row.method, texts.ref('shared', row.path, day), ref(row.route), row.status, row.durationUs, ref(row.userAgent), ref(row.referer), ref(row.sessionId, 'session'), ref(row.userId, 'user'),
       row.requestId, IP_LOG_OUTCOMES.indexOf(row.outcome))
   }

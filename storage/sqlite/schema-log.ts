@@ -5,10 +5,12 @@
  *   is one range of the key, and pages fill completely. Should one millisecond hold more than 1024 rows, the surplus takes ids of the
  *   following ones, and `at_offset` (no bytes while it is 0) keeps the time exact.
  * - An IPv4 address is its 32-bit integer (4 bytes), everything else text.
+ * - `ip_source` holds the trusted hops as well (source-code.ts).
  * - Texts that repeat (paths, routes, user agents, referers, users, sessions) are stored once in `texts` and referenced.
  */
 import { IP_LOG_OUTCOMES, IP_SOURCES } from '../../lib/vocabulary.js'
 import type { Migration } from './migrate.js'
+import { hopsSql, sourceSql } from './source-code.js'
 
 /** Ids per millisecond: 2^53 is reached in the year 2248. */
 export const IDS_PER_MS = 1024
@@ -22,8 +24,8 @@ export const addressSql = (column: string) =>
 /** SQL for the time of a row. */
 export const AT_SQL = '(r.id / 1024 + r.at_offset)'
 
-/** The columns of the contract, from `ip_log_rows AS r`. */
-export const IP_LOG_COLUMNS = `r.id, ${AT_SQL} AS at, ${addressSql('r.ip')} AS ip, ${words('r.ip_source', IP_SOURCES)} AS ip_source,
+/** Columns from `ip_log_rows AS r`. @param source SQL for the number of the source */
+const columns = (source: string) => `r.id, ${AT_SQL} AS at, ${addressSql('r.ip')} AS ip, ${words(source, IP_SOURCES)} AS ip_source,
   ${addressSql('r.peer_ip')} AS peer_ip, r.peer_port, r.method,
   (SELECT text FROM texts WHERE id = r.path_ref) AS path,
   (SELECT text FROM texts WHERE id = r.route_ref) AS route,
@@ -33,6 +35,9 @@ export const IP_LOG_COLUMNS = `r.id, ${AT_SQL} AS at, ${addressSql('r.ip')} AS i
   (SELECT text FROM texts WHERE id = r.session_ref) AS session_id,
   (SELECT text FROM texts WHERE id = r.user_ref) AS user_id,
   r.request_id, ${words('r.outcome', IP_LOG_OUTCOMES)} AS outcome`
+
+/** The columns of the contract. */
+export const IP_LOG_COLUMNS = `${columns(sourceSql('r.ip_source'))}, ${hopsSql('r.ip_source')} AS trusted_hops`
 
 export const logMigrations: readonly Migration[] = [{
   name: 'request log, activity',
@@ -83,7 +88,7 @@ CREATE TRIGGER texts_removed AFTER DELETE ON texts BEGIN
   UPDATE log_counters SET value = value + 1 WHERE name = 'texts_removed';
 END;
 
-CREATE VIEW ip_logs AS SELECT ${IP_LOG_COLUMNS} FROM ip_log_rows AS r;
+CREATE VIEW ip_logs AS SELECT ${columns('r.ip_source')} FROM ip_log_rows AS r;
 
 CREATE TABLE user_activity (
   id INTEGER PRIMARY KEY,
@@ -121,5 +126,11 @@ CREATE TABLE ingested (
   at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX ingested_by_time ON ingested (at);
+`
+}, {
+  name: 'trusted hops',
+  sql: `
+DROP VIEW ip_logs;
+CREATE VIEW ip_logs AS SELECT ${IP_LOG_COLUMNS} FROM ip_log_rows AS r;
 `
 }]

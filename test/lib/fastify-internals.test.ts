@@ -7,18 +7,23 @@ const raw = { headers: { 'x-forwarded-for': '192.0.2.7' }, socket: { remoteAddre
 
 t.test('this release of Fastify keeps them where they are looked for', async t => {
   const plain = clientAddresses(Fastify())
-  t.equal(plain.trustsProxies, false)
-  t.equal(plain.addressOf(raw), '127.0.0.1')
-  const behind = clientAddresses(Fastify({ trustProxy: '127.0.0.1' }))
-  t.equal(behind.trustsProxies, true)
-  t.equal(behind.addressOf(raw), '192.0.2.7')
+  t.match(plain, { trustsProxies: false, trustProxy: undefined })
+  t.strictSame(plain.chainOf(raw), ['127.0.0.1'])
+  const app = Fastify({ trustProxy: '127.0.0.1' })
+  const behind = clientAddresses(app)
+  t.match(behind, { trustsProxies: true, trustProxy: '127.0.0.1' })
+  t.strictSame(behind.chainOf(raw), ['127.0.0.1', '192.0.2.7'])
+  await app.register(async child => {
+    const inside = clientAddresses(child)
+    t.match(inside, { trustsProxies: true, trustProxy: '127.0.0.1' }, 'in a child instance as well')
+    t.strictSame(inside.chainOf(raw), ['127.0.0.1', '192.0.2.7'])
+  })
   t.strictSame(secondaryServers(Fastify()), [])
 })
 
 t.test('one that does not: less is known, nothing fails', async t => {
-  const { trustsProxies, addressOf } = clientAddresses({})
-  t.equal(trustsProxies, false)
-  t.equal(addressOf(raw), '127.0.0.1')
+  const { trustsProxies, trustProxy, chainOf } = clientAddresses({})
+  t.strictSame([trustsProxies, trustProxy, chainOf(raw)], [false, undefined, ['127.0.0.1']])
   t.strictSame(secondaryServers({}), [])
 })
 

@@ -1,6 +1,6 @@
 /** Names, units and labels of the exported numbers. */
 import t from 'tap'
-import { cleanupMetrics, databaseMetrics, eventLoopMetrics, processMetrics, requestMetrics, sessionMetrics, trackerMetrics } from '../../lib/metrics.js'
+import { addressMetrics, cleanupMetrics, databaseMetrics, eventLoopMetrics, processMetrics, requestMetrics, sessionMetrics, trackerMetrics } from '../../lib/metrics.js'
 import { createHistogram, renderMetrics, type MetricFamily } from '../../lib/prometheus.js'
 import { nothingRemoved } from '../../lib/sweep-run.js'
 import type { TrackerStats } from '../../lib/request-tracker.js'
@@ -89,6 +89,10 @@ t.test('sessions and requests', async t => {
   t.strictSame(lines(trackerMetrics(tracker)), [
     'doorman_ip_tracking_requests_total{outcome="replied"} 3', 'doorman_ip_tracking_ignored_total 2', 'doorman_ip_tracking_open_requests 1'
   ])
+  t.strictSame(lines(addressMetrics([{ code: 'IPLOG_UNIX_SOCKET' }])), [
+    ...['UNEXPECTED_FORWARDED', 'PERMISSIVE_TRUST_PROXY', 'NUMERIC_TRUST_PROXY', 'SINGLE_PRIVATE_ADDRESS'].map(name => `doorman_address_findings{code="IPLOG_${name}"} 0`),
+    'doorman_address_findings{code="IPLOG_UNIX_SOCKET"} 1'
+  ])
 })
 
 t.test('durations of requests, by the first digit of their status', async t => {
@@ -119,6 +123,7 @@ t.test('names and label names are valid, and no name comes twice', async t => {
   const families = [
     ...databaseMetrics(databaseStats()),
     ...cleanupMetrics({ id: 'x', startedAt: 0, durationMs: 0, dryRun: false, trigger: 'manual', complete: true, removed: nothingRemoved(), freedPages: 0, error: null }),
+    ...addressMetrics([]),
     ...processMetrics(process.memoryUsage(), 0)
   ]
   for (const { name, type } of families) {

@@ -330,7 +330,7 @@ t.test('a URL that Fastify refuses, with frameworkErrors', async t => {
   t.match(reply, /^HTTP\/1\.1 400 Bad Request/)
   t.match(JSON.parse(reply.slice(reply.indexOf('{'))), { statusCode: 400, code: 'FST_ERR_BAD_URL', error: 'Bad Request', message: "'/%zz?token=secret' is not a valid url component" })
   t.match(await rows(1), [{
-    ip: '2001:db8::7', ipSource: 'forwarded', peerIp: '127.0.0.1', method: 'GET', path: '/%zz', route: null, status: 400, userAgent: 'probe', requestId: 'req-1', outcome: 'refused'
+    ip: '2001:db8::7', ipSource: 'forwarded', peerIp: '127.0.0.1', trustedHops: 1, method: 'GET', path: '/%zz', route: null, status: 400, userAgent: 'probe', requestId: 'req-1', outcome: 'refused'
   }])
 })
 
@@ -342,7 +342,7 @@ t.test('a URL that Fastify refuses, without frameworkErrors', async t => {
   client.write('GET /param/too-long HTTP/1.1\r\nHost: h\r\n\r\n')
   await client.until(/FST_ERR_MAX_PARAM_LENGTH/)
   t.match(await rows(2), [
-    { ip: '192.0.2.9', ipSource: 'forwarded', peerIp: '127.0.0.1', path: '/%zz', status: 400, outcome: 'refused', requestId: null },
+    { ip: '192.0.2.9', ipSource: 'forwarded', peerIp: '127.0.0.1', trustedHops: 1, path: '/%zz', status: 400, outcome: 'refused', requestId: null },
     { ip: '127.0.0.1', ipSource: 'socket', path: '/param/too-long', status: 414, outcome: 'refused' }
   ])
 })

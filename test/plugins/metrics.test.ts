@@ -91,11 +91,11 @@ t.test('the other plugins are shown where they are there, in whatever order', as
   const { app } = setup(t, { path: null }, { lastCleanup, eventLoopDelay: { count: 2, mean: 2e7, max: 4e7, percentile: () => 3e7 } })
   app.register(fp(async app => {
     app.decorate('sessions', { stats: () => ({ created: 3, renewed: 0, ended: {}, refused: {}, pendingTouches: 0 }) } as never)
-    app.decorate('ipTracking', { stats: () => ({ open: 2, ignored: 0, outcomes: {} }), onRequestEnd () {} } as never)
+    app.decorate('ipTracking', { stats: () => ({ open: 2, ignored: 0, outcomes: {} }), check: () => [{ code: 'IPLOG_UNIX_SOCKET' }], onRequestEnd () {} } as never)
   }))
   await app.ready()
   const text = await app.metrics.render()
-  for (const line of ['doorman_cleanup_last_run_removed_rows{target="ipLogs"} 3', 'doorman_sessions_created_total 3', 'doorman_ip_tracking_open_requests 2', 'doorman_event_loop_delay_seconds{quantile="0.99"} 0.03', 'doorman_event_loop_delay_seconds_sum 0.04']) t.match(text, `${line}\n`)
+  for (const line of ['doorman_cleanup_last_run_removed_rows{target="ipLogs"} 3', 'doorman_sessions_created_total 3', 'doorman_ip_tracking_open_requests 2', 'doorman_address_findings{code="IPLOG_UNIX_SOCKET"} 1', 'doorman_address_findings{code="IPLOG_NUMERIC_TRUST_PROXY"} 0', 'doorman_event_loop_delay_seconds{quantile="0.99"} 0.03', 'doorman_event_loop_delay_seconds_sum 0.04']) t.match(text, `${line}\n`)
 })
 
 t.test('an unwell database takes its own numbers away, not the others', async t => {

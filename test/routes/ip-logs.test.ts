@@ -13,10 +13,21 @@ t.test('every request of the API itself is in the log', async t => {
   t.equal(status, 200)
   t.match(body.items, [
     { method: 'GET', path: '/session', route: '/session', status: 200, userId: 'alice', sessionId: session.id, outcome: 'replied' },
-    { method: 'GET', path: '/nowhere', route: null, status: 404, ip: '198.51.100.7', ipSource: 'socket', userAgent: 'probe', userId: null, at: '2026-03-01T12:00:00.000Z' },
+    { method: 'GET', path: '/nowhere', route: null, status: 404, ip: '198.51.100.7', ipSource: 'socket', trustedHops: 0, userAgent: 'probe', userId: null, at: '2026-03-01T12:00:00.000Z' },
     { method: 'POST', path: '/sessions', status: 201 }
   ])
   t.notMatch(JSON.stringify(body), 'secret')
+})
+
+t.test('a row says how many trusted proxies the request came through', async t => {
+  const { send, login, admin, app } = await startApi(t, { TRUST_PROXY: 'loopback, 10.0.0.0/8' })
+  const { token } = await login()
+  const { body: session } = await send('GET', '/session', undefined, { authorization: `Bearer ${token}`, 'x-forwarded-for': '203.0.113.66, 192.0.2.7, 10.0.0.9, 10.0.0.8' })
+  await app.database.flush()
+  const seen = { ip: '192.0.2.7', ipSource: 'forwarded', peerIp: '127.0.0.1', trustedHops: 3, sessionId: session.id }
+  t.match((await admin('GET', '/admin/ip-logs?ip=192.0.2.7')).body.items, [seen])
+  t.match((await admin('GET', '/admin/users/alice/export')).body.ipLogs, [seen])
+  t.strictSame(app.ipTracking.check(), [])
 })
 
 t.test('another service reports its requests, each stored once', async t => {
@@ -32,6 +43,7 @@ t.test('another service reports its requests, each stored once', async t => {
     at: '2026-03-01T09:00:00.000Z',
     ip: null,
     ipSource: 'reported',
+    trustedHops: 0,
     method: 'GET',
     path: '/shop',
     route: '/shop',

@@ -48,6 +48,7 @@ export function ipRow (overrides: Partial<IpLogRow> = {}): IpLogRow {
     ipSource: 'socket',
     peerIp: null,
     peerPort: 50_000,
+    trustedHops: 0,
     method: 'GET',
     path: '/hello',
     route: '/:name',
@@ -247,9 +248,10 @@ export function storageContract (t: Test, open: OpenFresh): void {
     const storage = await open(t)
     const rows = [
       ipRow(),
-      ipRow({ ip: '255.255.255.254', peerIp: '127.0.0.1', ipSource: 'forwarded', sessionId: 's_1', userId: 'ada', outcome: 'aborted', status: 0 }),
+      ipRow({ ip: '255.255.255.254', peerIp: '127.0.0.1', ipSource: 'forwarded', trustedHops: 1, sessionId: 's_1', userId: 'ada', outcome: 'aborted', status: 0 }),
       ipRow({ ip: '2001:db8::1', peerIp: '::1', ipSource: 'reported', outcome: 'reported' }),
-      ipRow({ ip: null, ipSource: 'rejected', peerPort: null, route: null, userAgent: null, referer: null, requestId: null, outcome: 'refused', status: 400 }),
+      ipRow({ ipSource: 'forwarded', trustedHops: 8, idempotencyKey: 'on its own' }),
+      ipRow({ ip: null, ipSource: 'rejected', trustedHops: 255, peerPort: null, route: null, userAgent: null, referer: null, requestId: null, outcome: 'refused', status: 400 }),
       ipRow({ ip: '0.0.0.0', ipSource: 'none', at: NOW + 1, path: '/Ünïcode/😀', outcome: 'blocked' }),
       ipRow({ ip: 'h_AAAABBBBCCCCDDDD', outcome: 'timeout', at: NOW + 2 }),
       ipRow({ outcome: 'error', status: 500, at: NOW + 3, durationUs: 90_000_000 })
@@ -302,10 +304,11 @@ export function storageContract (t: Test, open: OpenFresh): void {
     rows[251] = activityRow({ detail: 'no json' })
     rows[252] = ipRow({ path: true as unknown as string })
     rows[253] = ipRow({ durationUs: 10n as unknown as number, method: {} as unknown as string })
-    t.same(await append(storage, rows), { deadLetters: 4, duplicates: 0 })
-    t.equal((await storage.listIpLogs({}, { limit: 1000 })).items.length, 496)
-    t.equal((await storage.stats()).files.log.deadLetters, 4)
-    t.equal((await storage.countSweepable(cutoffs({ deadLetters: NOW + 1 }), NOW)).deadLetters, 4)
+    for (const [i, hops] of [-1, 256, 1.5, undefined as never].entries()) rows[254 + i] = ipRow({ trustedHops: hops })
+    t.same(await append(storage, rows), { deadLetters: 8, duplicates: 0 })
+    t.equal((await storage.listIpLogs({}, { limit: 1000 })).items.length, 492)
+    t.equal((await storage.stats()).files.log.deadLetters, 8)
+    t.equal((await storage.countSweepable(cutoffs({ deadLetters: NOW + 1 }), NOW)).deadLetters, 8)
   })
 
   t.test('the log: filters', async t => {

@@ -45,6 +45,7 @@ function oldRow (n: number, at: number, name: string): IpLogRow {
     ipSource: 'socket',
     peerIp: null,
     peerPort: 1024 + mixed % 60_000,
+    trustedHops: 0,
     method: 'GET',
     path: `/${name}/${mixed % PATHS}`,
     route: '/:name/:id',

@@ -89,6 +89,7 @@ t.test('what no column can hold is set aside, with the reason, and the others ar
     [ipRow({ at: -1 }), /^INVALID_VALUE: at /],
     [ipRow({ at: 1.5 }), /^INVALID_VALUE: at /],
     [ipRow({ peerPort: 'http' as never }), /^INVALID_VALUE: peerPort /],
+    [ipRow({ trustedHops: 256 }), /^INVALID_VALUE: trustedHops must be an integer from 0 to 255/],
     [ipRow({ userAgent: undefined as never }), /^INVALID_VALUE: userAgent /],
     [activityRow({ userId: null as never }), /^INVALID_VALUE: userId /],
     [ipRow({ durationUs: 10n as never }), /^INVALID_VALUE: durationUs /]

@@ -61,7 +61,7 @@ export async function fillDays ({ ask, storage }: Pick<LogDatabase, 'ask' | 'sto
     seq: 1,
     at: now,
     rows: Array.from({ length: days }, (_, i) => ({
-      kind: 'ip' as const, at: today - (i + 1) * DAY, ip: '192.0.2.1', ipSource: 'socket' as const, peerIp: null, peerPort: null, method: 'GET', path: '/', route: null, status: 200, durationUs: 1, userAgent: null, referer: null, sessionId: null, userId: null, requestId: null, outcome: 'replied' as const
+      kind: 'ip' as const, at: today - (i + 1) * DAY, ip: '192.0.2.1', ipSource: 'socket' as const, peerIp: null, peerPort: null, trustedHops: 0, method: 'GET', path: '/', route: null, status: 200, durationUs: 1, userAgent: null, referer: null, sessionId: null, userId: null, requestId: null, outcome: 'replied' as const
     }))
   })
   await ask(`INSERT INTO ip_logs (at, duration_us, status, ip, ip_source, method, path, outcome)

@@ -3,19 +3,21 @@ import t, { type Test } from 'tap'
 import pg from 'pg'
 import { openPostgres } from '../../../storage/postgres/engine.js'
 import { readPostgresUrl } from '../../../storage/postgres/location.js'
+import { logMigrations } from '../../../storage/postgres/schema-log.js'
 import { mainMigrations } from '../../../storage/postgres/schema-main.js'
 import { mainMigrations as sqliteMigrations } from '../../../storage/sqlite/schema-main.js'
 import { logMigrations as sqliteLogMigrations } from '../../../storage/sqlite/schema-log.js'
 import { recordingLogger, until } from '../../helper.js'
 import { freshDatabase } from '../../postgres/database.js'
 import { query } from '../../postgres/server.js'
-import { create, NOW } from '../contract.js'
+import { append, create, DAY, ipRow, NOW } from '../contract.js'
 
 async function open (t: Test, url: string) {
   const storage = await openPostgres(readPostgresUrl(url), { busyTimeout: 10_000, maxPending: 1000, log: recordingLogger() }, { clock: () => NOW })
   t.teardown(() => storage.close(1000))
   return storage
 }
+const ALL_STEPS = sqliteMigrations.length + sqliteLogMigrations.length
 const steps = (url: string) => query(url, 'SELECT part, version, name FROM doorman_migrations WHERE version > 0 ORDER BY part, version')
 
 t.test('numbers and names are those of SQLite', async t => {
@@ -30,7 +32,7 @@ t.test('ten at once', async t => {
   const storages = await Promise.all(Array.from({ length: 10 }, () => open(t, `${url}?connections=2`)))
   await Promise.all(storages.map(storage => create(storage)))
   t.equal((await storages[0]!.listSessions({ now: NOW, idleBefore: 0, limit: 100 })).items.length, 10)
-  t.equal((await steps(url)).length, 3)
+  t.equal((await steps(url)).length, ALL_STEPS)
 })
 
 t.test('the table of versions made by another process at this very moment', async t => {
@@ -53,11 +55,31 @@ t.test('what is missing is added, and where nothing is missing no right to chang
   await query(url, 'DELETE FROM session_slots')
   const storage = await open(t, url)
   t.equal(await storage.changeCounter('blocks'), 0)
-  t.equal((await steps(url)).length, 3)
+  t.equal((await steps(url)).length, ALL_STEPS)
   await storage.close(1000)
   await query(url, 'REVOKE CREATE ON SCHEMA public FROM PUBLIC')
   await create(await open(t, url))
 })
+
+for (const partitioned of [true, false]) {
+  t.test(`a log of before trusted hops were counted, ${partitioned ? 'in days' : 'in one table'}: its rows are there, with none`, async t => {
+    const url = await freshDatabase()
+    const [first] = logMigrations(partitioned)
+    for (const statement of first!.statements) await query(url, statement)
+    await query(url, 'CREATE TABLE doorman_migrations (part text NOT NULL, version integer NOT NULL, name text NOT NULL, applied_at bigint NOT NULL, PRIMARY KEY (part, version))')
+    await query(url, 'INSERT INTO doorman_migrations VALUES (\'log\', 1, $1, 0)', [first!.name])
+    if (partitioned) await query(url, `CREATE TABLE ip_logs_then PARTITION OF ip_logs FOR VALUES FROM (${NOW - 2 * DAY}) TO (${NOW - DAY})`)
+    await query(url, `INSERT INTO ip_logs (at, duration_us, status, ip, ip_source, method, path, outcome) VALUES (${NOW - 2 * DAY}, 5, 200, '192.0.2.1', 'forwarded', 'GET', '/old', 'replied')`)
+
+    const storage = await openPostgres(readPostgresUrl(url), { busyTimeout: 10_000, maxPending: 1000, log: recordingLogger() }, { clock: () => NOW, partitioned })
+    t.teardown(() => storage.close(1000))
+    await append(storage, [ipRow({ at: NOW - 2 * DAY + 1, trustedHops: 2 }), ipRow({ at: NOW, trustedHops: 255 }), ipRow({ at: NOW + 40 * DAY, trustedHops: 1, idempotencyKey: 'k' })])
+    t.same((await storage.listIpLogs({}, { limit: 10 })).items.map(row => [row.at, row.trustedHops]), [[NOW + 40 * DAY, 1], [NOW, 255], [NOW - 2 * DAY + 1, 2], [NOW - 2 * DAY, 0]])
+    const columns = await query(url, 'SELECT DISTINCT data_type, is_nullable, column_default FROM information_schema.columns WHERE column_name = \'trusted_hops\'')
+    t.same(columns, [{ data_type: 'smallint', is_nullable: 'NO', column_default: '0' }], 'the same in every partition, old and new')
+    t.equal((await query(url, 'SELECT FROM information_schema.columns WHERE column_name = \'trusted_hops\'')).length > 3, partitioned)
+  })
+}
 
 t.test('a step that fails leaves nothing behind', async t => {
   const url = await freshDatabase()

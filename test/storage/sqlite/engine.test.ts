@@ -6,7 +6,11 @@ import { dirname, join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { openSqliteStorage, recordingLogger, tempFile, until } from '../../helper.js'
+import { IP_SOURCES } from '../../../lib/vocabulary.js'
 import { openStorage } from '../../../storage/open.js'
+import { appliedMigrations } from '../../../storage/sqlite/migrate.js'
+import { openFile } from '../../../storage/sqlite/open-file.js'
+import { logMigrations } from '../../../storage/sqlite/schema-log.js'
 import { append, create, cutoffs, DAY, hashOf, ipRow, NOW } from '../contract.js'
 
 const logFile = (file: string) => file.replace(/\.db$/, '-log.db')
@@ -55,6 +59,30 @@ t.test('two files, readable by anybody with sqlite3 under the names of the contr
   t.match(tables(log).join(), /dead_letters.*ip_logs.*user_activity/)
   const strict = main.pragma('table_list') as { name: string, strict: number, schema: string }[]
   t.ok(strict.filter(table => table.schema === 'main' && !table.name.startsWith('sqlite_')).every(table => table.strict === 1), 'all tables are STRICT')
+})
+
+t.test('a log of before trusted hops were counted: its rows are there, with none; newer ones say theirs, in no more space', async t => {
+  const file = tempFile()
+  const old = await openFile({ path: logFile(file), file: 'log', migrations: logMigrations.slice(0, 1), busyTimeout: 1000 })
+  old.db.exec('INSERT INTO texts (id, kind, hash, last_day, text) VALUES (1, 0, 0, 0, \'/old\')')
+  for (const source of IP_SOURCES.keys()) {
+    old.run('INSERT INTO ip_log_rows (id, ip, ip_source, method, path_ref, status, duration_us, outcome) VALUES (?, ?, ?, ?, 1, 200, 5, 0)', (NOW - 10 + source) * 1024, 0xc0000201, source, 'GET')
+  }
+  const columns = (table: string) => old.all<{ name: string }>('SELECT name FROM pragma_table_info(?)', table).map(({ name }) => name)
+  const [rowsBefore, viewBefore] = [columns('ip_log_rows'), columns('ip_logs')]
+  t.notOk(viewBefore.includes('trusted_hops'))
+
+  const storage = await openSqliteStorage(t, file)
+  t.same(appliedMigrations(old), logMigrations.map(({ name }) => name))
+  t.same([columns('ip_log_rows'), columns('ip_logs')], [rowsBefore, [...viewBefore, 'trusted_hops']])
+  await append(storage, IP_SOURCES.map((ipSource, i) => ipRow({ ipSource, trustedHops: [0, 1, 7, 8, 255][i]!, at: NOW + i })))
+  // One that has to go on its own.
+  await append(storage, [ipRow({ ipSource: 'forwarded', trustedHops: 3, at: NOW + 9, idempotencyKey: 'k' })])
+  const expected = [...IP_SOURCES.map(source => [source, 0]), ...IP_SOURCES.map((source, i) => [source, [0, 1, 7, 8, 255][i]]), ['forwarded', 3]]
+  t.same((await storage.listIpLogs({}, { limit: 100 })).items.map(row => [row.ipSource, row.trustedHops]).reverse(), expected)
+  t.same(old.all<{ ip_source: string, trusted_hops: number }>('SELECT ip_source, trusted_hops FROM ip_logs ORDER BY id').map(row => [row.ip_source, row.trusted_hops]), expected, 'anybody sees the same')
+  t.ok(IP_SOURCES.length <= 8, 'sources have three bits')
+  old.close()
 })
 
 t.test('the token is nowhere in the files, only its hash', async t => {

@@ -9,7 +9,7 @@ import { openSqliteStorage, tempFile } from '../../helper.js'
 
 const tableOf = (name: MigratedTableName): MigratedTable => MIGRATED_TABLES.find(table => table.name === name)!
 const LOGS = tableOf('ip_logs')
-const ipLog = (at: number, path = '/'): IpLogRow => ({ kind: 'ip', at, ip: '192.0.2.1', ipSource: 'socket', peerIp: null, peerPort: null, method: 'GET', path, route: null, status: 200, durationUs: 1, userAgent: null, referer: null, sessionId: null, userId: null, requestId: null, outcome: 'replied' })
+const ipLog = (at: number, path = '/'): IpLogRow => ({ kind: 'ip', at, ip: '192.0.2.1', ipSource: 'socket', peerIp: null, peerPort: null, trustedHops: 0, method: 'GET', path, route: null, status: 200, durationUs: 1, userAgent: null, referer: null, sessionId: null, userId: null, requestId: null, outcome: 'replied' })
 
 /** A storage that is open, and its export. */
 async function setUp (t: Test) {

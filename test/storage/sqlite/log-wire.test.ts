@@ -17,6 +17,7 @@ t.test('any rows', async t => {
     ipSource: fc.constantFrom(...IP_SOURCES),
     peerIp: text,
     peerPort: fc.option(fc.nat(65535), { nil: null }),
+    trustedHops: fc.nat(255),
     method: fc.string(),
     path: fc.constantFrom('/', '/a', '/b'),
     route: text,
@@ -38,7 +39,7 @@ t.test('any rows', async t => {
 })
 
 t.test('rows that are not what they should be reach the database as they are, which refuses them', async t => {
-  const wrong = [ipRow({ at: 1.5 }), ipRow({ status: NaN }), ipRow({ durationUs: 'long' as never }), ipRow({ peerPort: -1 }), ipRow({ path: null as never }), ipRow({ method: 5 as never })]
+  const wrong = [ipRow({ at: 1.5 }), ipRow({ status: NaN }), ipRow({ durationUs: 'long' as never }), ipRow({ peerPort: -1 }), ipRow({ trustedHops: 256 }), ipRow({ path: null as never }), ipRow({ method: 5 as never })]
   t.same(cross([activityRow(), ...wrong, ipRow()]), [activityRow(), ...wrong, ipRow()])
 })
 
