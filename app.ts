@@ -114,6 +114,7 @@ async function assemble (app: FastifyInstance, config: Config, own: Required<Pic
       cookie: { secure: config.cookieSecure },
       autoValidate: false
     },
+    abuse: { block: config.abuseBlock === null ? false : { for: config.abuseBlock, allow: config.abuseAllow } },
     cleanup: { interval: config.cleanupInterval, ipLogRetention: config.ipLogRetention, activityRetention: config.activityRetention }
   })
   await app.register(access, { apiKeys: config.apiKeys, publicFolders: [DOCS], clock: own.clock })

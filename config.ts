@@ -8,6 +8,7 @@ import { readFileSync } from 'node:fs'
 import { isIP, isIPv4 } from 'node:net'
 import { parse } from 'dotenv'
 import { doormanError, show } from './errors.js'
+import { parseCidr } from './lib/cidr.js'
 import { formatDuration, parseDuration } from './lib/duration.js'
 import { nearest } from './lib/options.js'
 import { PRESET_LIMITS, PRESETS } from './lib/session-presets.js'
@@ -130,6 +131,16 @@ export const variables = {
   sessionRevokeFreshness: orWord('off', duration(SECOND, LONGEST_SESSION, {
     name: 'SESSION_REVOKE_FRESHNESS', fallback: '15m', description: 'How recent a login must be to end sessions through `DELETE /sessions`: a duration, or `off`.'
   })),
+  abuseBlock: orWord('off', duration(MINUTE, DAY, {
+    name: 'ABUSE_BLOCK', fallback: 'off', description: 'How long a network is blocked by itself that guesses tokens or asks for much that is not there: a duration, or `off`.'
+  })),
+  abuseAllow: {
+    name: 'ABUSE_ALLOW',
+    fallback: '',
+    description: 'Addresses and CIDRs that `ABUSE_BLOCK` never blocks, separated by commas. Loopback and private ones never are.',
+    expected: 'a comma-separated list of addresses and CIDRs',
+    read: readCidrs
+  } satisfies Variable<readonly string[]>,
   ipLogRetention: duration(MINUTE, 10 * YEAR, {
     name: 'IP_LOG_RETENTION', fallback: '30d', description: 'How long rows of the request log are kept.'
   }),
@@ -230,6 +241,12 @@ function readApiKeys (text: string): readonly string[] | Refusal {
   return [...new Set(keys)]
 }
 
+function readCidrs (text: string): readonly string[] | Refusal {
+  const entries = text.split(',').map(entry => entry.trim()).filter(entry => entry !== '')
+  const wrong = entries.find(entry => parseCidr(entry) === null)
+  return wrong === undefined ? entries : new Refusal(show(wrong))
+}
+
 const PROXY_NAMES = ['loopback', 'linklocal', 'uniquelocal']
 
 function readTrustProxy (text: string): false | readonly string[] | Refusal {
@@ -255,7 +272,7 @@ export function isLoopback (host: string): boolean {
 /** The environment is full of others' names, so there only our prefixes count; in our own file every name does. */
 function misspellings (fromFile: Record<string, string>, env: Readonly<Record<string, string | undefined>>): string[] {
   const known = Object.values(variables).map(variable => variable.name)
-  const suspects = new Set([...Object.keys(fromFile), ...Object.keys(env).filter(name => /^(SESSION|IP|ACTIVITY|CLEANUP|COOKIE|TRUST|BUSY)_/.test(name))])
+  const suspects = new Set([...Object.keys(fromFile), ...Object.keys(env).filter(name => /^(ABUSE|SESSION|IP|ACTIVITY|CLEANUP|COOKIE|TRUST|BUSY)_/.test(name))])
   return [...suspects].filter(name => !known.includes(name)).flatMap(name => {
     const near = nearest(name, known)
     return near === undefined ? [] : [`${name} is not a variable of fastify-doorman; did you mean ${near}?`]

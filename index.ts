@@ -2,6 +2,7 @@
  * What `fastify-doorman` exports: each plugin by name, all of them as `doorman`, the error catalogue and the types. The
  * standalone API is `fastify-doorman/app`.
  */
+export { default as abuse } from './plugins/abuse.js'
 export { default as activity, type ActivityOptions } from './plugins/activity.js'
 export { default as cleanup, type Cleanup, type CleanupOptions } from './plugins/cleanup.js'
 export { default as database, type DatabaseOptions } from './plugins/database.js'
@@ -14,6 +15,8 @@ export { describeEnd } from './lib/session-end.js'
 export { errorCatalogue, isDoormanError, type DoormanError, type DoormanErrorCode } from './errors.js'
 
 export type { AddressFinding, AddressFindingCode } from './lib/address-check.js'
+export type { AbuseBlockOptions, AbuseOptions, AbuseSignal } from './lib/abuse-options.js'
+export type { Abuse, AbuseEvent, AbuseListener, AbuseStats } from './lib/abuse.js'
 export type { Clock } from './lib/clock.js'
 export type { Database, DatabaseStats } from './lib/database.js'
 export type { ReportedRequest } from './lib/ip-reports.js'

@@ -3,7 +3,7 @@
  * whose key lives one day and only in memory.
  */
 import { createHmac, randomBytes } from 'node:crypto'
-import { addressBits, formatBits, mask } from './address.js'
+import { addressBits, formatBits, mask, network } from './address.js'
 import type { Clock } from './clock.js'
 
 export const ANONYMIZATIONS = ['none', 'truncate', 'hash'] as const
@@ -22,6 +22,8 @@ export interface Anonymizer {
   readonly mode: Anonymization
   /** The form of a canonical address that may be stored. */
   apply (address: string): string
+  /** The network of a canonical address (/24, /64) in the form that may be stored: `truncate` leaves a /48 of IPv6, `hash` a hash of the network. */
+  network (address: string): string
   /** Destroys the key. Call when closing. */
   close (): void
 }
@@ -48,6 +50,10 @@ export function createAnonymizer ({ mode, clock, makeKey = randomBytes }: Anonym
     return found === null ? address : formatBits(mask(found, KEPT_BITS[found.bits]))
   }
 
+  function truncateNetwork (address: string): string {
+    return `${truncate(address)}/${KEPT_BITS[addressBits(address)!.bits]}`
+  }
+
   function hash (address: string): string {
     const day = Math.floor(clock() / DAY)
     if (day !== keyDay) {
@@ -62,6 +68,7 @@ export function createAnonymizer ({ mode, clock, makeKey = randomBytes }: Anonym
   return {
     mode,
     apply: { none: (address: string) => address, truncate, hash }[mode],
+    network: { none: network, truncate: truncateNetwork, hash: (address: string) => hash(network(address)) }[mode],
     close () {
       key.fill(0)
       keyDay = null

@@ -4,7 +4,8 @@
  */
 import { doormanError, show } from '../errors.js'
 import type { BlockRecord, Storage } from '../storage/storage.js'
-import { createCidrSet, formatCidr, parseCidr } from './cidr.js'
+import { formatBits } from './address.js'
+import { createCidrSet, formatCidr, parseCidr, type Cidr } from './cidr.js'
 import type { Clock } from './clock.js'
 import { clean } from './text.js'
 
@@ -34,6 +35,11 @@ export interface BlockList {
   /** @throws DOORMAN_VALUE_INVALID */
   add (block: NewBlock): Promise<BlockRecord>
   remove (id: string): Promise<boolean>
+  /**
+   * The block in force that covers a whole address or network, or null.
+   * @throws DOORMAN_VALUE_INVALID
+   */
+  find (cidr: string): BlockRecord | null
 }
 
 export interface BlockListOptions {
@@ -79,7 +85,7 @@ export function createBlockList ({ storage, clock, random, onError }: BlockListO
   return {
     match (address, now) {
       if (networks.size === 0) return null
-      return networks.find(address).find(block => block.until === null || block.until > now) ?? null
+      return networks.find(address).find(block => isInForce(block, now)) ?? null
     },
     refresh (now) {
       // Either way: clocks are set back, too.
@@ -91,8 +97,7 @@ export function createBlockList ({ storage, clock, random, onError }: BlockListO
     load,
     list: () => storage.listBlocks(clock()),
     async add ({ cidr: text, until = null, reason = null }) {
-      const cidr = typeof text === 'string' ? parseCidr(text) : null
-      if (cidr === null) throw doormanError('DOORMAN_VALUE_INVALID', ['cidr', 'an address or a network such as 192.0.2.0/24', show(text)])
+      const cidr = readCidr(text)
       if (cidr.prefix === 0) throw doormanError('DOORMAN_VALUE_INVALID', ['cidr', 'smaller than a whole address family: it would lock out everybody', show(text)])
       const now = clock()
       if (until !== null && !(Number.isSafeInteger(until) && until > now)) throw doormanError('DOORMAN_VALUE_INVALID', ['until', 'a time in the future (ms since the epoch), or null', show(until)])
@@ -108,8 +113,22 @@ export function createBlockList ({ storage, clock, random, onError }: BlockListO
       ownChanges++
       apply(blocks.filter(block => block.id !== id))
       return removed
+    },
+    find (text) {
+      const cidr = readCidr(text)
+      const now = clock()
+      // What covers its first address and is no smaller covers all of it.
+      return networks.find(formatBits(cidr)).find(block => isInForce(block, now) && parseCidr(block.cidr)!.prefix <= cidr.prefix) ?? null
     }
   }
+}
+
+const isInForce = ({ until }: BlockRecord, now: number) => until === null || until > now
+
+function readCidr (text: unknown): Cidr {
+  const cidr = typeof text === 'string' ? parseCidr(text) : null
+  if (cidr === null) throw doormanError('DOORMAN_VALUE_INVALID', ['cidr', 'an address or a network such as 192.0.2.0/24', show(text)])
+  return cidr
 }
 
 /** 82 bits; no secret, only distinct. */

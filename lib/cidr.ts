@@ -34,6 +34,12 @@ export function formatCidr (cidr: Cidr): string {
   return `${formatBits(cidr)}/${cidr.prefix}`
 }
 
+/** Whether two networks have an address in common: one of them lies within the other. */
+export function overlap (a: Cidr, b: Cidr): boolean {
+  const shift = BigInt(a.bits - Math.min(a.prefix, b.prefix))
+  return a.bits === b.bits && a.value >> shift === b.value >> shift
+}
+
 /** Networks with something attached to each. */
 export interface CidrSet<T> {
   readonly size: number

@@ -40,10 +40,17 @@ export interface IpTracking {
     add (block: NewBlock): Promise<BlockRecord>
     /** Lifts a block; false when there is no such block. */
     remove (id: string): Promise<boolean>
+    /**
+     * The block in force that covers a whole address or network, as far as this process knows: others' within a second. Null: none does.
+     * @throws DOORMAN_VALUE_INVALID
+     */
+    find (cidr: string): BlockRecord | null
   }
   /** The form of an address that may be stored under the `anonymization` in force. Takes canonical addresses. */
   anonymize (address: string): string
-  /** Calls `listener` whenever a request is over, with the status and the ms since it began; also where it leaves no row. What it throws is logged. */
+  /** The network of a canonical address (/24, /64) in the form that may be stored. */
+  anonymizeNetwork (address: string): string
+  /** Calls `listener` whenever a request is over, with the status, the ms since it began and the request; also where it leaves no row. What it throws is logged. */
   onRequestEnd (listener: RequestListener): void
   /**
    * What is wrong, or looks wrong, with where addresses come from, oldest first: judged by `trustProxy` at the registration and by the first
@@ -106,8 +113,9 @@ export function createIpTracking ({ storage, queue, blocks, anonymizer, makeRow,
     top: async (by, filter, limit) => storage.topIpLogs(by, storedForm(filter), limit),
     series: async (filter, bucketMs, limit) => storage.seriesIpLogs(storedForm(filter), bucketMs, limit),
     report,
-    blocks: { list: blocks.list, add: blocks.add, remove: blocks.remove },
+    blocks: { list: blocks.list, add: blocks.add, remove: blocks.remove, find: blocks.find },
     anonymize: anonymizer.apply,
+    anonymizeNetwork: anonymizer.network,
     onRequestEnd,
     check,
     stats () {

@@ -1,4 +1,5 @@
 /** Which numbers of the suite are exported for Prometheus, under which names. Units are seconds and bytes. */
+import type { AbuseStats } from './abuse.js'
 import type { CleanupRun, FileStats, HistogramBuckets, LaneStats } from '../storage/storage.js'
 import type { DatabaseStats } from './database.js'
 import { ADDRESS_FINDINGS, type AddressFinding } from './address-check.js'
@@ -100,6 +101,13 @@ const TRACKER_METRICS: readonly Row<TrackerStats>[] = [
   ['open_requests', 'gauge', 'Requests that have begun and have no row yet', s => s.open]
 ]
 
+const ABUSE_METRICS: readonly Row<AbuseStats>[] = [
+  ['signals_total', 'counter', 'Signals of abuse', s => s.signals, 'signal'],
+  ['blocks_total', 'counter', 'Networks blocked automatically', s => s.blocks.total],
+  ['blocks_skipped_total', 'counter', 'Signals that did not block, by reason', s => s.blocks.skipped, 'reason'],
+  ['networks', 'gauge', 'Networks, or addresses, that are watched', s => s.watched, 'signal']
+]
+
 /** Sessions, as this process has seen them. */
 export function sessionMetrics (stats: SessionStats): MetricFamily[] {
   return SESSION_METRICS.map(row => family('doorman_sessions_', row, [[{}, stats]]))
@@ -114,6 +122,11 @@ export function trackerMetrics (stats: TrackerStats): MetricFamily[] {
 export function addressMetrics (findings: readonly Pick<AddressFinding, 'code'>[]): MetricFamily[] {
   const samples = ADDRESS_FINDINGS.map(code => ({ labels: { code }, value: Number(findings.some(finding => finding.code === code)) }))
   return [gauge('doorman_address_findings', '1 for what was found wrong with where addresses come from', samples)]
+}
+
+/** Signals of abuse, of this process. */
+export function abuseMetrics (stats: AbuseStats): MetricFamily[] {
+  return ABUSE_METRICS.map(row => family('doorman_abuse_', row, [[{}, stats]]))
 }
 
 /** Durations of requests; the position is the first digit of the status. */

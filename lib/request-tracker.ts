@@ -37,8 +37,8 @@ export interface RequestTrackerOptions extends OutsideRequestsOptions {
   onError (error: unknown): void
 }
 
-/** Told of a reply that is over: its status, and ms since the request began. */
-export type RequestListener = (status: number, duration: number) => void
+/** Told of a reply that is over: its status, ms since the request began, and the request with its `clientAddress` (null: not known). */
+export type RequestListener = (status: number, duration: number, request: TrackedRequest) => void
 
 const kPipelined = Symbol('doorman.pipelined')
 type PipelineSocket = Socket & { [kPipelined]?: Set<Visit> }
@@ -80,7 +80,7 @@ export function createRequestTracker (options: RequestTrackerOptions) {
     if (tracking === false || (ignores !== null && ignores(targetOf(raw), address))) {
       counters.ignored++
       raw[kVisit] = null
-      if (listeners.length > 0) tellWhenClosed(reply.raw)
+      if (listeners.length > 0) tellWhenClosed(reply.raw, request)
       return done(refusal(verdict, reply))
     }
     if (addressWatch !== null && !addressWatch(client, raw, at)) addressWatch = null
@@ -170,7 +170,7 @@ export function createRequestTracker (options: RequestTrackerOptions) {
   // would end the process: `tell` and `complete` let none through.
   function responseClosed (this: ServerResponse) {
     const visit = (this.req as SeenMessage)[kVisit]!
-    if (listeners.length > 0) tell(this, visit.started)
+    if (listeners.length > 0) tell(this, visit.started, visit.request)
     complete(visit)
   }
 
@@ -178,20 +178,20 @@ export function createRequestTracker (options: RequestTrackerOptions) {
     complete((this.req as SeenMessage)[kVisit]!)
   }
 
-  function tell (res: ServerResponse, started: number) {
+  function tell (res: ServerResponse, started: number, request: TrackedRequest) {
     const duration = performance.now() - started
     for (const listener of listeners) {
       try {
-        listener(res.statusCode, duration)
+        listener(res.statusCode, duration, request)
       } catch (error) {
         onError(error)
       }
     }
   }
 
-  function tellWhenClosed (res: ServerResponse) {
+  function tellWhenClosed (res: ServerResponse, request: TrackedRequest) {
     const started = performance.now()
-    res.once('close', () => tell(res, started))
+    res.once('close', () => tell(res, started, request))
   }
 
   /** Makes the row of a request that is over. The second call does nothing. */

@@ -34,8 +34,15 @@ export type SessionListener = (event: SessionEvent) => unknown
 export interface SessionEvents {
   on (name: SessionEventName, listener: SessionListener): void
   off (name: SessionEventName, listener: SessionListener): void
-  emit (name: SessionEventName, at: number, userId: string, sessionId: string | null, more?: Partial<SessionEvent>): void
+  /** @param address the client's before anonymisation, where known: see `realAddressOf` */
+  emit (name: SessionEventName, at: number, userId: string, sessionId: string | null, more?: Partial<SessionEvent>, address?: string | null): void
 }
+
+/** Beside the events, not in them: neither JSON nor a log of one may show what must not be stored. */
+const realAddresses = new WeakMap<SessionEvent, string>()
+
+/** The address of the client that caused an event, not anonymised, for counting in memory; null where it was not told. */
+export const realAddressOf = (event: SessionEvent): string | null => realAddresses.get(event) ?? null
 
 /** @param onError told of a listener that threw or rejected */
 export function createSessionEvents (onError: (error: unknown, event: SessionEventName) => void): SessionEvents {
@@ -43,10 +50,11 @@ export function createSessionEvents (onError: (error: unknown, event: SessionEve
   return {
     on: (name, listener) => { listeners.get(name)!.add(listener) },
     off: (name, listener) => { listeners.get(name)!.delete(listener) },
-    emit (name, at, userId, sessionId, more) {
+    emit (name, at, userId, sessionId, more, address = null) {
       const set = listeners.get(name)!
       if (set.size === 0) return
-      const event = Object.freeze({ name, at, userId, sessionId, reason: null, ip: null, userAgent: null, detail: {}, ...more })
+      const event: SessionEvent = Object.freeze({ name, at, userId, sessionId, reason: null, ip: null, userAgent: null, detail: {}, ...more })
+      if (address !== null) realAddresses.set(event, address)
       for (const listener of set) {
         try {
           const result = listener(event)

@@ -108,11 +108,6 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
   const renewing = new Set<string>()
   let renewalFailedAt = -Infinity
 
-  function readClientIp (value: unknown): string | null {
-    const address = readIp(value)
-    return address === null ? null : storedAddress(address)
-  }
-
   async function end (selection: SessionSelection): Promise<number> {
     const now = clock()
     const ended = await storage.endSessions(selection, 'revoked', now)
@@ -172,7 +167,8 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
 
     async create (params) {
       const now = clock()
-      const ip = readClientIp(params.ip)
+      const address = readIp(params.ip)
+      const ip = address === null ? null : storedAddress(address)
       const userAgent = readUserAgent(params.userAgent, options.userAgentLimit)
       const record: SessionRecord = {
         id: createSessionId(random, now),
@@ -198,7 +194,7 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
         throw doormanError('DOORMAN_SESSION_LIMIT', [result.live])
       }
       counters.created++
-      events.emit('session_created', now, record.userId, record.id, client)
+      events.emit('session_created', now, record.userId, record.id, client, address)
       if (result.evicted.length > 0) events.emit('excess_sessions_exceeded', now, record.userId, record.id, { ...client, detail: { ...limit } })
       noteEnded(context, result.evicted, now)
       return { token, session: toView(record, idleTimeout) }

@@ -12,7 +12,7 @@ export interface TrackedRequest {
   /** Where `trustProxy` is set: from the connection to the client. */
   ips?: Chain | undefined
   raw: IncomingMessage
-  routeOptions: { config: { url?: string | undefined, ipTracking?: RouteTracking } }
+  routeOptions: { config: { url?: string | undefined, ipTracking?: RouteTracking, abuse?: boolean } }
   clientAddress: string | null
 }
 /** What is used of a Fastify reply. */

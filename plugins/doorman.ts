@@ -4,8 +4,10 @@
  */
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { AbuseOptions } from '../lib/abuse-options.js'
 import type { IpTrackingOptions } from '../lib/ip-tracking-options.js'
 import { option, resolveOptions } from '../lib/options.js'
+import abuse from './abuse.js'
 import activity, { type ActivityOptions } from './activity.js'
 import cleanup, { type CleanupOptions } from './cleanup.js'
 import database, { type DatabaseOptions } from './database.js'
@@ -18,6 +20,8 @@ export interface DoormanOptions {
   database?: DatabaseOptions
   ipTracking?: IpTrackingOptions | false
   sessions?: SessionsPluginOptions | false
+  /** Needs `ipTracking`: without that it is left out by itself. */
+  abuse?: AbuseOptions | false
   activity?: ActivityOptions | false
   cleanup?: CleanupOptions | false
   /** Default: `{ path: null }`, so that `fastify.metrics` is there but no route. */
@@ -31,6 +35,7 @@ const specs = {
   database: option.custom<DatabaseOptions>({}, 'an object', isObject),
   ipTracking: part<IpTrackingOptions>({}),
   sessions: part<SessionsPluginOptions>({}),
+  abuse: part<AbuseOptions>({}),
   activity: part<ActivityOptions>({}),
   cleanup: part<CleanupOptions>({}),
   metrics: part<MetricsOptions>({ path: null })
@@ -41,7 +46,8 @@ async function doorman (app: FastifyInstance, given: DoormanOptions) {
   await app.register(database, options.database)
   if (options.ipTracking !== false) await app.register(ipTracking, options.ipTracking)
   if (options.sessions !== false) await app.register(sessions, options.sessions)
-  // After the sessions, whose events it records.
+  // These two after the sessions, whose events they hear. What is asked for, but cannot be, is said at boot.
+  if (options.abuse !== false && (options.ipTracking !== false || given.abuse !== undefined)) await app.register(abuse, options.abuse)
   if (options.activity !== false) await app.register(activity, options.activity)
   if (options.cleanup !== false) await app.register(cleanup, options.cleanup)
   if (options.metrics !== false) await app.register(metrics, options.metrics)

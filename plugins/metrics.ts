@@ -6,7 +6,8 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, onRequestHookHandle
 import fp from 'fastify-plugin'
 import { doormanError, show } from '../errors.js'
 import type { AddressFinding } from '../lib/address-check.js'
-import { addressMetrics, cleanupMetrics, databaseMetrics, eventLoopMetrics, processMetrics, requestMetrics, sessionMetrics, trackerMetrics } from '../lib/metrics.js'
+import { abuseMetrics, addressMetrics, cleanupMetrics, databaseMetrics, eventLoopMetrics, processMetrics, requestMetrics, sessionMetrics, trackerMetrics } from '../lib/metrics.js'
+import type { AbuseStats } from '../lib/abuse.js'
 import { option, resolveOptions } from '../lib/options.js'
 import { createHistogram, PROMETHEUS_CONTENT_TYPE, renderMetrics, type MetricFamily } from '../lib/prometheus.js'
 import type { RequestListener, TrackerStats } from '../lib/request-tracker.js'
@@ -48,6 +49,7 @@ export interface Metrics {
 
 /** Plugins that may be there or not, in whatever order they are registered. */
 interface Others {
+  abuse?: { stats (): AbuseStats }
   sessions?: { stats (): SessionStats }
   ipTracking?: { stats (): TrackerStats, check (): AddressFinding[], onRequestEnd (listener: RequestListener): void }
 }
@@ -83,12 +85,13 @@ async function metrics (fastify: FastifyInstance, given: MetricsOptions) {
   }
 
   async function render (): Promise<string> {
-    const { sessions, ipTracking } = fastify as Others
+    const { abuse, sessions, ipTracking } = fastify as Others
     return renderMetrics([
       ...await database(),
       ...cleanupMetrics(fastify.database.lastCleanup),
       ...(sessions === undefined ? [] : sessionMetrics(sessions.stats())),
       ...(ipTracking === undefined ? [] : [...trackerMetrics(ipTracking.stats()), ...addressMetrics(ipTracking.check())]),
+      ...(abuse === undefined ? [] : abuseMetrics(abuse.stats())),
       ...requestMetrics(requests),
       ...eventLoopMetrics(fastify.database.eventLoopDelay),
       ...processMetrics(process.memoryUsage(), startedAt)

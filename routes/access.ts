@@ -9,8 +9,8 @@ export const PUBLIC = { access: 'public', session: false } as const
 /** Whoever holds a live session. */
 export const SESSION = { access: 'session', session: 'required' } as const
 
-/** Whoever holds an API key. */
-export const API_KEY = { access: 'apiKey', session: false } as const
+/** Whoever holds an API key. A service that asks for what is not there is at work, not at the door: its 404s are no signal. */
+export const API_KEY = { access: 'apiKey', session: false, abuse: false } as const
 
 /** Beside one of these, for who watches the process: the reply never waits for the log, which may be just what is wrong. */
 export const WATCH = { ipTracking: { durability: 'queued' } } as const

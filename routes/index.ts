@@ -1,5 +1,6 @@
 /** All routes of the standalone API. */
 import type { FastifyPluginCallback } from 'fastify'
+import { abuseRoutes } from './abuse.js'
 import { activityRoutes } from './activity.js'
 import { adminSessionsRoutes } from './admin-sessions.js'
 import { blocksRoutes } from './blocks.js'
@@ -20,6 +21,7 @@ export const routes: FastifyPluginCallback<RoutesOptions> = (app, options, done)
   app.register(ipLogsRoutes)
   app.register(activityRoutes)
   app.register(blocksRoutes)
+  app.register(abuseRoutes)
   app.register(cleanupRoutes)
   app.register(usersRoutes)
   app.register(healthRoutes)

@@ -14,7 +14,7 @@ const SESSION = ['GET /session', 'PATCH /session', 'DELETE /session', 'POST /ses
 const API_KEY = [
   'POST /sessions', 'POST /admin/sessions/introspect', 'GET /admin/sessions', 'DELETE /admin/sessions/:id', 'DELETE /admin/users/:userId/sessions',
   'POST /admin/ip-logs', 'GET /admin/ip-logs', 'GET /admin/ip-logs/top', 'GET /admin/ip-logs/series', 'GET /admin/activity', 'POST /admin/activity',
-  'GET /admin/blocks', 'POST /admin/blocks', 'DELETE /admin/blocks/:id', 'GET /admin/cleanup', 'POST /admin/cleanup',
+  'GET /admin/abuse', 'GET /admin/blocks', 'POST /admin/blocks', 'DELETE /admin/blocks/:id', 'GET /admin/cleanup', 'POST /admin/cleanup',
   'GET /admin/users/:userId/export', 'DELETE /admin/users/:userId', 'GET /metrics'
 ]
 

@@ -26,6 +26,8 @@ t.test('without any variable every field has its default', async t => {
     sessionLimitPolicy: 'evict-oldest',
     sessionClientChange: 'flag',
     sessionRevokeFreshness: 900_000,
+    abuseBlock: null,
+    abuseAllow: [],
     ipLogRetention: 30 * 86_400_000,
     activityRetention: 7 * 86_400_000,
     cleanupInterval: 3_600_000,
@@ -74,6 +76,9 @@ t.test('good values', async t => {
     ['SESSION_REVOKE_FRESHNESS', 'off', 'sessionRevokeFreshness', null],
     ['SESSION_PRESET', 'aal2', 'sessionPreset', 'aal2'],
     ['SESSION_PRESET', 'none', 'sessionPreset', null],
+    ['ABUSE_BLOCK', 'off', 'abuseBlock', null],
+    ['ABUSE_BLOCK', '15m', 'abuseBlock', 900_000],
+    ['ABUSE_ALLOW', '192.0.2.7, 2001:db8::/32,', 'abuseAllow', ['192.0.2.7', '2001:db8::/32']],
     ['IP_LOG_RETENTION', '90d', 'ipLogRetention', 90 * 86_400_000],
     ['ACTIVITY_RETENTION', '1d', 'activityRetention', 86_400_000],
     ['CLEANUP_INTERVAL', '10m', 'cleanupInterval', 600_000],
@@ -101,6 +106,8 @@ t.test('wrong values name the variable, what was expected and what came', async 
   refused(t, { SESSION_LIMIT_POLICY: 'evict' }, /^SESSION_LIMIT_POLICY must be one of evict-oldest, evict-idle, reject; got "evict"$/)
   refused(t, { SESSION_CLIENT_CHANGE: 'on' }, /^SESSION_CLIENT_CHANGE must be one of off, flag, revoke; got "on"$/)
   refused(t, { SESSION_REVOKE_FRESHNESS: 'on' }, /^SESSION_REVOKE_FRESHNESS must be off, or a duration /)
+  refused(t, { ABUSE_BLOCK: '30s' }, /^ABUSE_BLOCK must be off, or a duration .* of at least 1m and at most 1d; got "30s"$/)
+  refused(t, { ABUSE_ALLOW: '192.0.2.7, office' }, /^ABUSE_ALLOW must be a comma-separated list of addresses and CIDRs; got "office"$/)
   refused(t, { IP_LOG_RETENTION: '30 days' }, /^IP_LOG_RETENTION /)
   refused(t, { ACTIVITY_RETENTION: '1ms' }, /^ACTIVITY_RETENTION /)
   refused(t, { CLEANUP_INTERVAL: '8d' }, /^CLEANUP_INTERVAL .* at most 7d; got "8d"$/)

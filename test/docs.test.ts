@@ -113,7 +113,7 @@ async function knownToPlugin (t: Test, part: string, nested?: string): Promise<s
 const optionTables = (heading: string) => tables(section(readme, heading)).filter(rows => rows[0]!.length === 5)
 const names = (rows: string[][]) => sorted(rows.map(([name]) => code(name!)))
 
-for (const [part, nested] of [['database'], ['ipTracking', 'ignore'], ['sessions', 'cookie'], ['activity'], ['cleanup'], ['metrics']] as const) {
+for (const [part, nested] of [['database'], ['ipTracking', 'ignore'], ['sessions', 'cookie'], ['abuse', 'block'], ['activity'], ['cleanup'], ['metrics']] as const) {
   t.test(`the options of ${part} are those in the README`, async t => {
     const [own, inner] = optionTables(`### ${part}`)
     t.strictSame(names(own!), sorted(await knownToPlugin(t, part)))
@@ -139,12 +139,12 @@ function fallback (cell: string): unknown {
   return quoted === undefined ? JSON.parse(text) : parseDuration(quoted) ?? quoted
 }
 
-t.test('the defaults of sessions and cleanup are those in the README', async t => {
+t.test('the defaults of sessions, abuse and cleanup are those in the README', async t => {
   const url = `file:${tempFile()}`
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(doorman, { database: { url } })
-  for (const [heading, resolved] of [['### sessions', app.sessions.options], ['### cleanup', app.cleanup.options]] as const) {
+  for (const [heading, resolved] of [['### sessions', app.sessions.options], ['### abuse', app.abuse.options], ['### cleanup', app.cleanup.options]] as const) {
     const printed = new Map(optionTables(heading)[0]!.map(cells => [code(cells[0]!), cells[2]!]))
     for (const [name, value] of Object.entries<unknown>({ ...resolved })) t.equal(fallback(printed.get(name)!), value, `${heading}: ${name}`)
   }

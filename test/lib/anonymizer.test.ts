@@ -44,6 +44,16 @@ t.test('hash: the same within a day, another after midnight UTC, with the old ke
   t.match(anonymizer.apply('192.0.2.77'), /^h_/, 'a request that ends during the close is hashed with a new key')
 })
 
+t.test('networks: in the form that may be stored, too', async t => {
+  const networks = (mode: Anonymization) => ['192.0.2.77', '2001:db8:1:2:3:4:5:6', '2001:db8:1::6'].map(at(mode).anonymizer.network)
+  t.strictSame(networks('none'), ['192.0.2.0/24', '2001:db8:1:2::/64', '2001:db8:1::/64'])
+  t.strictSame(networks('truncate'), ['192.0.2.0/24', '2001:db8:1::/48', '2001:db8:1::/48'], 'no more of IPv6 than of an address')
+  const { anonymizer } = at('hash')
+  t.match(anonymizer.network('192.0.2.77'), /^h_[\w-]{16}$/)
+  t.equal(anonymizer.network('192.0.2.77'), anonymizer.network('192.0.2.78'))
+  t.not(anonymizer.network('192.0.2.77'), anonymizer.network('192.0.3.77'))
+})
+
 t.test('hash: keys are random unless told otherwise', async t => {
   const make = () => createAnonymizer({ mode: 'hash', clock: () => 0 }).apply('192.0.2.77')
   t.not(make(), make())

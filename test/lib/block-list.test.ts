@@ -142,6 +142,20 @@ t.test('storage that fails: what is known stays in force, and the next look trie
   t.equal(blocks.match('192.0.2.1', state.now), null)
 })
 
+t.test('finds the block that covers a whole network', async t => {
+  const { state, blocks } = make()
+  await blocks.add({ cidr: '192.0.2.0/25', until: 2000 })
+  await blocks.add({ cidr: '198.51.100.0/24' })
+  t.match(blocks.find('192.0.2.7'), { cidr: '192.0.2.0/25' })
+  t.match(blocks.find('192.0.2.0/25'), { cidr: '192.0.2.0/25' })
+  t.equal(blocks.find('192.0.2.0/24'), null, 'half of it')
+  t.equal(blocks.find('192.0.3.0/24'), null)
+  t.match(blocks.find('198.51.100.128/25'), { cidr: '198.51.100.0/24' })
+  state.now = 2000
+  t.equal(blocks.find('192.0.2.7'), null)
+  t.throws(() => blocks.find('somewhere'), { code: 'DOORMAN_VALUE_INVALID', message: /"cidr" must be an address or a network/ })
+})
+
 t.test('refuses what is no network, too much, or makes no sense', async t => {
   const { state, blocks } = make()
   const refused = (block: unknown, message: RegExp) => t.rejects(blocks.add(block as { cidr: string }), { code: 'DOORMAN_VALUE_INVALID', message })

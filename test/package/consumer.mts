@@ -1,10 +1,10 @@
 /** A program that uses the package as published: checked against the emitted declarations, with those of its dependencies. Never run. */
 import Fastify from 'fastify'
-import { database, describeEnd, doorman, errorCatalogue, frameworkErrors, isDoormanError, sessions, type DoormanErrorCode, type SessionView, type Validation } from 'fastify-doorman'
+import { database, describeEnd, doorman, errorCatalogue, frameworkErrors, isDoormanError, sessions, type AbuseEvent, type DoormanErrorCode, type SessionView, type Validation } from 'fastify-doorman'
 import { buildApp, loadConfig, type Access, type Config, type DoormanOptions } from 'fastify-doorman/app'
 
 const app = Fastify({ frameworkErrors })
-await app.register(doorman, { database: { url: 'file:./app.db', busyTimeout: '10s' }, sessions: { maxPerUser: 5, preset: 'aal2', trustedOrigins: ['https://app.example'], cookie: { clearSiteData: ['cache'] } }, metrics: false })
+await app.register(doorman, { database: { url: 'file:./app.db', busyTimeout: '10s' }, sessions: { maxPerUser: 5, preset: 'aal2', trustedOrigins: ['https://app.example'], cookie: { clearSiteData: ['cache'] } }, abuse: { block: { for: '30m' } }, metrics: false })
 // @ts-expect-error a part that does not exist
 await app.register(doorman, { databse: {} })
 // @ts-expect-error a value of the wrong type
@@ -30,6 +30,11 @@ app.get('/events', { config: { session: 'required', crossSite: 'allow' } }, (req
   reply.raw.once('close', stop)
 })
 app.get('/why', request => request.sessionEnd?.reason ?? null)
+app.abuse.on('*', (event: AbuseEvent) => app.log.warn(event))
+app.get('/find', { config: { abuse: false } }, () => app.abuse.stats().signals.malicious_excess_404)
+// @ts-expect-error a signal that does not exist
+app.abuse.on('excess_404', () => {})
+app.ipTracking.onRequestEnd((status, duration, request) => app.log.info({ status, duration, from: request.clientAddress }))
 app.addHook('onRequest', app.requireSession)
 const rows = await app.ipTracking.list({ status: 404 }, { limit: 10 })
 const run = await app.cleanup.run({ dryRun: true })

@@ -22,9 +22,21 @@ t.test('one registration brings everything', async t => {
 t.test('every part but the database can be left out', async t => {
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(suite.doorman, { database: { url: await databaseUrl() }, ipTracking: false, sessions: false, activity: false, cleanup: false, metrics: false })
+  await app.register(suite.doorman, { database: { url: await databaseUrl() }, ipTracking: false, sessions: false, abuse: false, activity: false, cleanup: false, metrics: false })
   t.ok(app.hasDecorator('database'))
-  for (const name of ['ipTracking', 'sessions', 'activity', 'cleanup', 'metrics']) t.notOk(app.hasDecorator(name), name)
+  for (const name of ['ipTracking', 'sessions', 'abuse', 'activity', 'cleanup', 'metrics']) t.notOk(app.hasDecorator(name), name)
+})
+
+t.test('the abuse signals go with the IP tracking, unless they are asked for', async t => {
+  const register = async (options: object) => {
+    const app = Fastify()
+    t.teardown(() => app.close())
+    await app.register(suite.doorman, { database: { url: await databaseUrl() }, ...options })
+    return app.hasDecorator('abuse')
+  }
+  t.equal(await register({}), true)
+  t.equal(await register({ ipTracking: false }), false)
+  await t.rejects(register({ ipTracking: false, abuse: {} }), /doorman-ip-tracking/)
 })
 
 t.test('options are checked, those of the parts as well', async t => {
@@ -40,7 +52,7 @@ t.test('options are checked, those of the parts as well', async t => {
 })
 
 t.test('the parts are also there one by one, and two instances live side by side', async t => {
-  t.strictSame(Object.keys(suite).sort(), ['activity', 'cleanup', 'database', 'doorman', 'errorCatalogue', 'frameworkErrors', 'ipTracking', 'isDoormanError', 'metrics', 'sessions'])
+  t.strictSame(Object.keys(suite).sort(), ['abuse', 'activity', 'cleanup', 'database', 'doorman', 'errorCatalogue', 'frameworkErrors', 'ipTracking', 'isDoormanError', 'metrics', 'sessions'])
   const [one, two] = [Fastify(), Fastify()]
   t.teardown(async () => { await Promise.all([one.close(), two.close()]) })
   for (const app of [one, two]) {

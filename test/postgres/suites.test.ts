@@ -13,7 +13,7 @@ const folder = (name: string) => readdirSync(new URL(name, TESTS)).filter(file =
 
 const FILES = [
   'mission.test.js', 'composition.test.js', 'retention.test.js', 'app.test.js', 'session-store.test.js',
-  'plugins/database.test.js', 'plugins/doorman.test.js', 'plugins/sessions.test.js', 'plugins/session-ends.test.js', 'plugins/live-sessions.test.js',
+  'plugins/abuse.test.js', 'plugins/database.test.js', 'plugins/doorman.test.js', 'plugins/sessions.test.js', 'plugins/session-ends.test.js', 'plugins/live-sessions.test.js',
   ...folder('routes'),
   // The page is about no engine.
   ...folder('conformance').filter(file => file !== 'conformance/page.test.js')
