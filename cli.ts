@@ -172,6 +172,7 @@ async function withDatabase (use: (app: FastifyInstance, config: Config) => Prom
       enabled: false,
       sessionIdleTimeout: config.sessionIdleTimeout,
       ipLogRetention: config.ipLogRetention,
+      addressTruncateAfter: config.ipTruncateAfter,
       activityRetention: config.activityRetention
     })
     return await use(app, config)

@@ -144,6 +144,9 @@ export const variables = {
   ipLogRetention: duration(MINUTE, 10 * YEAR, {
     name: 'IP_LOG_RETENTION', fallback: '30d', description: 'How long rows of the request log are kept.'
   }),
+  ipTruncateAfter: orWord('off', duration(60 * MINUTE, 10 * YEAR, {
+    name: 'IP_TRUNCATE_AFTER', fallback: 'off', description: 'Age at which stored addresses lose their host (/24 of IPv4, /48 of IPv6): a duration shorter than `IP_LOG_RETENTION`, or `off`.'
+  })),
   activityRetention: duration(MINUTE, 10 * YEAR, {
     name: 'ACTIVITY_RETENTION', fallback: '7d', description: 'How long rows of the user activity are kept.'
   }),
@@ -192,6 +195,9 @@ export function loadConfig (env: Readonly<Record<string, string | undefined>> = 
   }
   if (config.sessionAbsoluteTimeout < config.sessionIdleTimeout) {
     throw doormanError('DOORMAN_CONFIG_INVALID', ['SESSION_ABSOLUTE_TIMEOUT', `at least SESSION_IDLE_TIMEOUT (${formatDuration(config.sessionIdleTimeout)})`, formatDuration(config.sessionAbsoluteTimeout)])
+  }
+  if (config.ipTruncateAfter !== null && config.ipTruncateAfter >= config.ipLogRetention) {
+    throw doormanError('DOORMAN_CONFIG_INVALID', ['IP_TRUNCATE_AFTER', `shorter than IP_LOG_RETENTION (${formatDuration(config.ipLogRetention)})`, formatDuration(config.ipTruncateAfter)])
   }
   return Object.freeze({ ...config, warnings: Object.freeze(misspellings(fromFile, env)) })
 }

@@ -41,37 +41,51 @@ const KEY_BYTES = 32
 const HASH_CHARACTERS = 16
 const KEPT_BITS = { 32: 24, 128: 48 } as const
 
+/** A canonical address without its host: the first 24 bits of IPv4, 48 of IPv6. What is no address, or has lost its host already, stays as it is. */
+export function truncateAddress (address: string): string {
+  const found = addressBits(address)
+  return found === null ? address : formatBits(mask(found, KEPT_BITS[found.bits]))
+}
+
 export function createAnonymizer ({ mode, clock, makeKey = randomBytes }: AnonymizerOptions): Anonymizer {
   let key: Uint8Array = new Uint8Array(0)
   let keyDay: number | null = null
+  let midnight: NodeJS.Timeout | undefined
 
-  function truncate (address: string): string {
-    const found = addressBits(address)
-    return found === null ? address : formatBits(mask(found, KEPT_BITS[found.bits]))
+  /** Without yesterday's key nobody can try addresses against yesterday's hashes. */
+  function destroyKey (): void {
+    clearTimeout(midnight)
+    key.fill(0)
+    keyDay = null
+  }
+
+  /** At midnight, also where no address comes then. By the clock, which may have been set since. */
+  function watchMidnight (day: number): void {
+    midnight = setTimeout(() => {
+      if (Math.floor(clock() / DAY) === day) watchMidnight(day)
+      else destroyKey()
+    }, Math.max(1, (day + 1) * DAY - clock())).unref()
   }
 
   function truncateNetwork (address: string): string {
-    return `${truncate(address)}/${KEPT_BITS[addressBits(address)!.bits]}`
+    return `${truncateAddress(address)}/${KEPT_BITS[addressBits(address)!.bits]}`
   }
 
   function hash (address: string): string {
     const day = Math.floor(clock() / DAY)
     if (day !== keyDay) {
-      // Without yesterday's key nobody can try addresses against yesterday's hashes.
-      key.fill(0)
+      destroyKey()
       key = makeKey(KEY_BYTES)
       keyDay = day
+      watchMidnight(day)
     }
     return `h_${createHmac('sha256', key).update(address).digest('base64url').slice(0, HASH_CHARACTERS)}`
   }
 
   return {
     mode,
-    apply: { none: (address: string) => address, truncate, hash }[mode],
+    apply: { none: (address: string) => address, truncate: truncateAddress, hash }[mode],
     network: { none: network, truncate: truncateNetwork, hash: (address: string) => hash(network(address)) }[mode],
-    close () {
-      key.fill(0)
-      keyDay = null
-    }
+    close: destroyKey
   }
 }

@@ -4,6 +4,7 @@
  * (IPv6 privacy addresses) and an updated browser are no change.
  */
 import { addressBits, network, normaliseAddress } from './address.js'
+import { truncateAddress } from './anonymizer.js'
 import { describeDevice } from './device.js'
 import { cleanHeader } from './text.js'
 
@@ -30,12 +31,15 @@ export function cleanClient (client: KnownClient, { options: { userAgentLimit },
 /** What differs between the client known and the one seen. What is not known on the one side is no difference. */
 export function clientChanges (known: KnownClient, seen: KnownClient): ClientChange[] {
   const changes: ClientChange[] = []
-  if (known.ip !== null && seen.ip !== null && known.ip !== seen.ip && differ(networkOf(known.ip), networkOf(seen.ip))) changes.push('network')
+  if (known.ip !== null && seen.ip !== null && known.ip !== seen.ip && !lostHost(known.ip, seen.ip) && differ(networkOf(known.ip), networkOf(seen.ip))) changes.push('network')
   // A user agent that is suddenly not sent counts: leaving the header out must not be a way around the check.
   if (known.userAgent !== null && seen.userAgent !== null && known.userAgent !== seen.userAgent &&
     (seen.userAgent === '' || differ(describeDevice(known.userAgent), describeDevice(seen.userAgent)))) changes.push('device')
   return changes
 }
+
+/** Whether the known address can be the seen one, truncated since (option `addressTruncateAfter` of the cleanup): /48 of IPv6, where otherwise /64 is compared. */
+const lostHost = (known: string, seen: string) => known === truncateAddress(seen)
 
 /** Null for what is no address, such as an anonymised one: nothing can be said about its network. */
 const networkOf = (ip: string) => addressBits(ip) === null ? null : network(ip)

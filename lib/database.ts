@@ -2,6 +2,7 @@
 import { doormanError } from '../errors.js'
 import type { CleanupRun, CloseReport, Health, LogRow, SqlResult, SqlRow, SqlStatement, Storage, StorageLogger, StorageStats } from '../storage/storage.js'
 import type { Clock } from './clock.js'
+import { truncateOld } from './address-tiers.js'
 import { watchEventLoop, type DelayHistogram, type EventLoopDelay } from './event-loop.js'
 import { asHealth } from './health.js'
 import { createRowQueue, type DropReason, type RowQueue, type RowQueueStats } from './row-queue.js'
@@ -49,6 +50,8 @@ export interface Database {
    * the longest of them.
    */
   readonly sessionTimeouts: Set<number>
+  /** Ages (ms) at which addresses lose their host, of all cleanups here: rows that are older than the least of them when they are stored lose it before. */
+  readonly addressTiers: Set<number>
   /**
    * Resolves when everything queued so far is committed.
    * @param within how long to wait, ms; without it for ever
@@ -79,6 +82,7 @@ const REPORT_EVERY_MS = 60_000
 
 export function createDatabase ({ storage, log, source, queueLimit, linger, queueWait, closeTimeout, clock, random }: CreateDatabaseOptions): Database {
   const queues = new Map<string, AnyQueue>()
+  const addressTiers = new Set<number>()
   // A batch sent again keeps its number and its time.
   let sent = { seq: 0, at: 0 }
   const drops = createDropReport(log, clock)
@@ -90,7 +94,7 @@ export function createDatabase ({ storage, log, source, queueLimit, linger, queu
     wait: queueWait,
     commit (rows, seq) {
       if (sent.seq !== seq) sent = { seq, at: clock() }
-      return storage.appendLog({ source, ...sent, rows })
+      return storage.appendLog({ source, ...sent, rows: addressTiers.size === 0 ? rows : truncateOld(rows, clock() - Math.min(...addressTiers)) })
     },
     clock,
     random,
@@ -154,6 +158,7 @@ export function createDatabase ({ storage, log, source, queueLimit, linger, queu
     },
     health,
     sessionTimeouts: new Set(),
+    addressTiers,
     eventLoopDelay: eventLoop.histogram,
     get lastCleanup () { return lastCleanup() },
     registerCleanup (lastRun) { cleanups.push(lastRun) },

@@ -3,7 +3,7 @@
  * free pages back to the file system. Ends early, without harm, when its time is over or it is told to stop.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { SWEEP_TARGETS, type Storage, type SweepTarget } from '../storage/storage.js'
+import { isAddressTarget, SWEEP_TARGETS, type Storage, type SweepTarget } from '../storage/storage.js'
 
 /** How long each kind of row is kept, ms. */
 export interface Retention {
@@ -15,23 +15,34 @@ export interface Retention {
   deadLetters: number
   /** The cleanup's own history. */
   history: number
+  /** Age at which addresses lose their host; null: never. */
+  fullAddresses: number | null
 }
 
 export type Cutoffs = Record<SweepTarget, number>
 
+/** The limit of what is off: nothing is older. */
+const NEVER = 0
+
 /** The limits of a run that started at `now`; they do not move while it lasts. */
 export function cutoffs (retention: Retention, now: number): Cutoffs {
+  const { fullAddresses } = retention
+  const truncated = fullAddresses === null ? NEVER : now - fullAddresses
   return {
     sessionsIdle: now - retention.sessionIdle,
     sessionsExpired: now,
     sessionTombstones: now - retention.tombstones,
     ipLogs: now - retention.ipLogs,
     activity: now - retention.activity,
-    deadLetters: now - retention.deadLetters,
+    // They are kept for somebody to look at, and hold addresses in full.
+    deadLetters: Math.max(now - retention.deadLetters, truncated),
     blocks: now,
     cleanupRuns: now - retention.history,
     // What only the rows of the IP log refer to, so never younger than those.
-    logInternals: now - retention.ipLogs
+    logInternals: now - retention.ipLogs,
+    ipLogAddresses: truncated,
+    activityAddresses: truncated,
+    sessionAddresses: truncated
   }
 }
 
@@ -91,6 +102,7 @@ export async function sweepAll (work: SweepWork, outcome: SweepOutcome): Promise
 /** False when the run had to end before the target was empty. */
 async function sweepTarget (work: SweepWork, target: SweepTarget, outcome: SweepOutcome): Promise<boolean> {
   const { storage, cutoffs, now, batchSize } = work
+  if (isAddressTarget(target) && cutoffs[target] === NEVER) return true
   const pace = createPace(work, FIRST_BATCH, batchSize)
   while (await work.goOn()) {
     const limit = pace.size

@@ -194,7 +194,7 @@ export function createSweeper (options: SweeperOptions): Sweeper {
     const gone = Object.fromEntries(Object.entries(removed).filter(([, rows]) => rows > 0))
     const fields = { trigger, dryRun, removed: gone, freedPages, complete, durationMs: run.durationMs }
     if (failure !== null && !endedByStop(failure)) log.warn({ ...fields, err: failure }, 'The cleanup failed; the next run does what is left')
-    else if (!dryRun && Object.keys(gone).length > 0) log.info(fields, 'The cleanup removed old rows')
+    else if (!dryRun && Object.keys(gone).length > 0) log.info(fields, 'The cleanup removed old rows or truncated addresses')
     return run
   }
 

@@ -7,6 +7,7 @@ import { hostname } from 'node:os'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { doormanError } from '../errors.js'
+import { formatDuration } from '../lib/duration.js'
 import { option, resolveOptions, type Resolved } from '../lib/options.js'
 import { createSweeper, type Sweeper } from '../lib/sweeper.js'
 import type { CleanupRun, Page, PageParams } from '../storage/storage.js'
@@ -30,6 +31,11 @@ export interface CleanupOptions {
   sessionIdleTimeout?: number | string
   /** Default 30d. */
   ipLogRetention?: number | string
+  /**
+   * Age at which addresses lose their host (/24 of IPv4, /48 of IPv6) in the request log, activity and sessions; ports, and refused rows, go then. Shorter than
+   * `ipLogRetention`, and the same in every process on the database; at least 1 h. Default null: never.
+   */
+  addressTruncateAfter?: number | string | null
   /** Default 7d. */
   activityRetention?: number | string
   /** How long an ended session's reason is known. Default 7d. */
@@ -53,6 +59,7 @@ const specs = {
   runOnStart: option.boolean(false),
   sessionIdleTimeout: option.duration(86_400_000, { min: 1000 }),
   ipLogRetention: option.duration(30 * 86_400_000),
+  addressTruncateAfter: option.duration(null, { min: 3_600_000 }),
   activityRetention: option.duration(7 * 86_400_000),
   tombstoneRetention: option.duration(7 * 86_400_000),
   deadLetterRetention: option.duration(30 * 86_400_000),
@@ -87,7 +94,12 @@ export interface Cleanup {
 async function cleanup (fastify: FastifyInstance, given: CleanupOptions) {
   if (fastify.hasDecorator('cleanup')) throw doormanError('DOORMAN_ALREADY_REGISTERED', ['doorman-cleanup'])
   const own = resolveOptions('cleanup', given, specs)
-  const { storage, clock, random } = fastify.database
+  const { storage, clock, random, addressTiers } = fastify.database
+  const { addressTruncateAfter: tier } = own
+  if (tier !== null) {
+    if (tier >= own.ipLogRetention) throw doormanError('DOORMAN_OPTION_INVALID', ['cleanup.addressTruncateAfter', `shorter than ipLogRetention (${formatDuration(own.ipLogRetention)})`, formatDuration(tier)])
+    addressTiers.add(tier)
+  }
 
   // Read when it is needed: sessions may be registered after this, in any context.
   const effective = () => {
@@ -105,7 +117,8 @@ async function cleanup (fastify: FastifyInstance, given: CleanupOptions) {
         ipLogs: options.ipLogRetention,
         activity: options.activityRetention,
         deadLetters: options.deadLetterRetention,
-        history: options.historyRetention
+        history: options.historyRetention,
+        fullAddresses: options.addressTruncateAfter
       }
     },
     flush: () => fastify.database.flush(),

@@ -8,7 +8,7 @@ import { Empty, iso, isoOrNull, Nullable, NullableText, replies, strict, Time, t
 
 const tags = ['admin: blocks']
 
-const BlockReply = Type.Object({
+export const BlockReply = Type.Object({
   id: Type.String(),
   cidr: Type.String(),
   until: Nullable(Time),
@@ -16,7 +16,7 @@ const BlockReply = Type.Object({
   createdAt: Time
 })
 
-const blockReply = (block: BlockRecord): Static<typeof BlockReply> =>
+export const blockReply = (block: BlockRecord): Static<typeof BlockReply> =>
   ({ ...block, until: isoOrNull(block.until), createdAt: iso(block.createdAt) })
 
 /** Whether a network, as it was written, has a canonical address in it. */

@@ -14,7 +14,7 @@ const RunReply = Type.Object({
   dryRun: Type.Boolean(),
   trigger: Type.String({ description: '"schedule" or "manual"' }),
   complete: Type.Boolean({ description: 'False when the time budget ended the run early; the next one goes on' }),
-  removed: Type.Record(Type.String(), Type.Integer(), { description: `Rows by kind: ${SWEEP_TARGETS.join(', ')}` }),
+  removed: Type.Record(Type.String(), Type.Integer(), { description: `Rows by kind, removed, or (…Addresses) changed: ${SWEEP_TARGETS.join(', ')}` }),
   freedPages: Type.Integer({ description: 'Pages given back to the file system' }),
   error: NullableText
 })

@@ -2,6 +2,7 @@
 import type { FastifyPluginCallback } from 'fastify'
 import { abuseRoutes } from './abuse.js'
 import { activityRoutes } from './activity.js'
+import { addressesRoutes } from './addresses.js'
 import { adminSessionsRoutes } from './admin-sessions.js'
 import { blocksRoutes } from './blocks.js'
 import { cleanupRoutes } from './cleanup.js'
@@ -24,6 +25,7 @@ export const routes: FastifyPluginCallback<RoutesOptions> = (app, options, done)
   app.register(abuseRoutes)
   app.register(cleanupRoutes)
   app.register(usersRoutes)
+  app.register(addressesRoutes)
   app.register(healthRoutes)
   app.register(metricsRoutes)
   done()

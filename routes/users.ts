@@ -1,5 +1,6 @@
 /** Everything held about a user: hand it out, or erase it. */
-import { Type, type FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
+import { Type, type FastifyPluginCallbackTypebox, type Static } from '@fastify/type-provider-typebox'
+import type { SessionRecord } from '../storage/storage.js'
 import { API_KEY } from './access.js'
 import { ActivityReply, activityReply } from './activity.js'
 import { IpLogReply, ipLogReply } from './ip-logs.js'
@@ -8,37 +9,55 @@ import { Data, iso, NullableText, replies, strict, Time, UserId } from './schema
 const tags = ['admin: users']
 
 /** Rows of each kind in one export; `truncated` says when there are more. */
-const EXPORT_LIMIT = 10_000
+export const EXPORT_LIMIT = 10_000
+
+/** A session with all that is stored of it but its token's hash. */
+export const HeldSession = Type.Object({
+  id: Type.String(),
+  userId: Type.String(),
+  createdAt: Time,
+  lastActiveAt: Time,
+  authenticatedAt: Time,
+  rotatedAt: Time,
+  expiresAt: Time,
+  ip: NullableText,
+  lastIp: NullableText,
+  userAgent: NullableText,
+  lastUserAgent: NullableText,
+  device: NullableText,
+  flagged: Type.Boolean(),
+  data: Data
+})
+
+export const heldSession = ({ createdAt, lastActiveAt, authenticatedAt, rotatedAt, expiresAt, data, ...session }: SessionRecord): Static<typeof HeldSession> => ({
+  ...session,
+  createdAt: iso(createdAt),
+  lastActiveAt: iso(lastActiveAt),
+  authenticatedAt: iso(authenticatedAt),
+  rotatedAt: iso(rotatedAt),
+  expiresAt: iso(expiresAt),
+  data: JSON.parse(data) as Record<string, unknown>
+})
 
 const ExportReply = Type.Object({
   userId: Type.String(),
   exportedAt: Time,
   truncated: Type.Boolean({ description: `True when there are more than ${EXPORT_LIMIT} rows of a kind` }),
-  sessions: Type.Array(Type.Object({
-    id: Type.String(),
-    createdAt: Time,
-    lastActiveAt: Time,
-    authenticatedAt: Time,
-    expiresAt: Time,
-    ip: NullableText,
-    lastIp: NullableText,
-    userAgent: NullableText,
-    lastUserAgent: NullableText,
-    device: NullableText,
-    flagged: Type.Boolean(),
-    data: Data
-  })),
+  sessions: Type.Array(HeldSession),
   endedSessions: Type.Array(Type.Object({ id: Type.String(), reason: Type.String(), endedAt: Time })),
   activity: Type.Array(ActivityReply),
   ipLogs: Type.Array(IpLogReply)
 })
 
 /** How long rows that still wait are waited for, ms; past it 503. Both routes may be asked again. */
-const FLUSH_WAIT = 5000
+export const FLUSH_WAIT = 5000
+
+// Their path has the user's id in it, so they leave no row in the request log.
+const config = { ...API_KEY, ipTracking: false } as const
 
 export const usersRoutes: FastifyPluginCallbackTypebox = (app, _options, done) => {
   app.get('/admin/users/:userId/export', {
-    config: API_KEY,
+    config,
     schema: { tags, summary: 'Everything held about a user', params: strict({ userId: UserId }), response: replies({ 200: ExportReply }, 401, 429) }
   }, async request => {
     const { userId } = request.params
@@ -48,14 +67,7 @@ export const usersRoutes: FastifyPluginCallbackTypebox = (app, _options, done) =
       userId,
       exportedAt: iso(app.database.clock()),
       truncated: held.truncated,
-      sessions: held.sessions.map(({ createdAt, lastActiveAt, authenticatedAt, expiresAt, data, ...session }) => ({
-        ...session,
-        createdAt: iso(createdAt),
-        lastActiveAt: iso(lastActiveAt),
-        authenticatedAt: iso(authenticatedAt),
-        expiresAt: iso(expiresAt),
-        data: JSON.parse(data) as Record<string, unknown>
-      })),
+      sessions: held.sessions.map(heldSession),
       endedSessions: held.endedSessions.map(({ endedAt, ...ended }) => ({ ...ended, endedAt: iso(endedAt) })),
       activity: held.activity.map(activityReply),
       ipLogs: held.ipLogs.map(ipLogReply)
@@ -63,7 +75,7 @@ export const usersRoutes: FastifyPluginCallbackTypebox = (app, _options, done) =
   })
 
   app.delete('/admin/users/:userId', {
-    config: API_KEY,
+    config,
     schema: {
       tags,
       summary: 'End the user\'s sessions and erase everything held about them',

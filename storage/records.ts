@@ -193,13 +193,17 @@ export interface BlockRecord {
   createdAt: number
 }
 
-/** What the sweep removes, in this order; a run cut short by its time budget is continued by the next one. */
-export const SWEEP_TARGETS = ['sessionsIdle', 'sessionsExpired', 'sessionTombstones', 'ipLogs', 'activity', 'deadLetters', 'blocks', 'cleanupRuns', 'logInternals'] as const
+/** Kinds of rows whose addresses are truncated at an age; the rows stay. */
+export const ADDRESS_TARGETS = ['ipLogAddresses', 'activityAddresses', 'sessionAddresses'] as const
+export type AddressTarget = typeof ADDRESS_TARGETS[number]
+/** What the sweep removes, in this order, and what it truncates of the rest; a run cut short by its time budget is continued by the next one. */
+export const SWEEP_TARGETS = ['sessionsIdle', 'sessionsExpired', 'sessionTombstones', 'ipLogs', 'activity', 'deadLetters', 'blocks', 'cleanupRuns', 'logInternals', ...ADDRESS_TARGETS] as const
 export type SweepTarget = typeof SWEEP_TARGETS[number]
+export const isAddressTarget = (target: SweepTarget): target is AddressTarget => (ADDRESS_TARGETS as readonly SweepTarget[]).includes(target)
 
 export interface SweepParams {
   target: SweepTarget
-  /** Rows strictly older than this go. For `blocks`, `sessionsExpired`: rows that ended at or before it. */
+  /** Rows strictly older than this go, or lose the host part of their addresses. For `blocks`, `sessionsExpired`: rows that ended at or before it. */
   before: number
   /** At most this many rows in this step. */
   limit: number
@@ -248,6 +252,24 @@ export interface UserExport {
   truncated: boolean
 }
 export interface UserErased { sessions: number, endedSessions: number, activity: number, ipLogs: number, deadLetters: number }
+
+/** Everything held with an address. Lists are complete up to `limit` rows each. */
+export interface AddressExport {
+  /** Live sessions that began, or were last used, at it. */
+  sessions: SessionRecord[]
+  activity: StoredActivity[]
+  /** Requests from it, newest first. */
+  ipLogs: StoredIpLog[]
+  /** Refused rows that mention it. */
+  deadLetters: DeadLetter[]
+  /** Requests of others that came through it (a proxy): they are theirs, so they are only counted. */
+  relayed: number
+  truncated: boolean
+}
+/** A row that a constraint refused, with the reason. `content`: the row as JSON text. */
+export interface DeadLetter { id: number, at: number, kind: string, userId: string | null, reason: string, content: string }
+/** Rows changed: requests and refused rows were removed, everything else stays without the address. */
+export interface AddressErased { ipLogs: number, relayed: number, activity: number, sessions: number, deadLetters: number }
 
 // ---------------------------------------------------------------- the host's own tables
 

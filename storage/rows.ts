@@ -1,6 +1,6 @@
 /** Rows under the contract's column names, which are the same in every engine, and the records they become. */
 import type { IpLogOutcome, IpSource } from '../lib/vocabulary.js'
-import type { SessionRecord, StoredActivity, StoredIpLog } from './records.js'
+import { SWEEP_TARGETS, type CleanupRun, type DeadLetter, type SessionRecord, type StoredActivity, type StoredIpLog } from './records.js'
 
 /** A live session. `Flag`: how the engine has a truth value. */
 export interface SessionRow<Flag = boolean> {
@@ -83,3 +83,9 @@ export const toIpLog = (r: IpLogRecord): StoredIpLog => ({
 
 export interface ActivityRecord { id: number, at: number, user_id: string, session_id: string | null, action: string, ip: string | null, detail: string | null }
 export const toActivity = (r: ActivityRecord): StoredActivity => ({ id: r.id, at: r.at, userId: r.user_id, sessionId: r.session_id, action: r.action, ip: r.ip, detail: r.detail })
+
+export interface DeadLetterRecord { id: number, at: number, kind: string, user_id: string | null, reason: string, content: string }
+export const toDeadLetter = (r: DeadLetterRecord): DeadLetter => ({ id: r.id, at: r.at, kind: r.kind, userId: r.user_id, reason: r.reason, content: r.content })
+
+/** What a cleanup removed, as it was stored. Runs of older releases know fewer kinds of rows. */
+export const toRemoved = (json: string): CleanupRun['removed'] => ({ ...Object.fromEntries(SWEEP_TARGETS.map(target => [target, 0])), ...JSON.parse(json) as object }) as CleanupRun['removed']

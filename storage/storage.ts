@@ -12,7 +12,7 @@
 import type { DoormanError } from '../errors.js'
 import type { EndReason } from '../lib/vocabulary.js'
 import type {
-  ActivityFilter, BlockRecord, CleanupRun, EndedSession, IpLogFilter, LeaseParams, LogAppendResult, LogBatch, MaintainParams,
+  ActivityFilter, AddressErased, AddressExport, BlockRecord, CleanupRun, EndedSession, IpLogFilter, LeaseParams, LogAppendResult, LogBatch, MaintainParams,
   MaintainResult, Page, PageParams, SeriesPoint, SessionCreateParams, SessionCreateResult, SessionListParams, SessionLookup,
   SessionRecord, SessionRotateParams, SessionSelection, SessionTouch, SqlResult, SqlRow, SqlStatement, StoredActivity, StoredIpLog,
   SweepParams, SweepTarget, TokenHash, TopBy, TopEntry, UserErased, UserExport
@@ -96,9 +96,9 @@ export interface Storage {
   /** A number that rises whenever blocks (or the revocation of sessions) changed, in any process. */
   changeCounter (name: 'blocks' | 'sessions'): MaybePromise<number>
 
-  /** Removes up to `limit` rows; returns how many. Fewer than `limit` means none are left. */
+  /** Removes up to `limit` rows, or truncates their addresses; returns how many. Fewer than `limit` means none are left. */
   sweep (params: SweepParams): Promise<number>
-  /** How many rows a run with these cutoffs would remove, exactly, without removing any. */
+  /** How many rows a run with these cutoffs would remove or change, exactly, without doing so. */
   countSweepable (cutoffs: Record<SweepTarget, number>, now: number): Promise<Record<SweepTarget, number>>
   maintain (params: MaintainParams): Promise<MaintainResult>
   acquireLease (params: LeaseParams): Promise<boolean>
@@ -110,6 +110,10 @@ export interface Storage {
   exportUser (userId: string, limit: number): Promise<UserExport>
   /** Ends and removes everything held about a user, in small steps. Overwrites the freed bytes where the engine can. */
   eraseUser (userId: string): Promise<UserErased>
+  /** By the form in which the address is stored. Blocks are not looked at. */
+  exportAddress (ip: string, limit: number): Promise<AddressExport>
+  /** Removes the requests from an address, and the address from everything else; blocks stay. In small steps; overwrites the freed bytes where the engine can. */
+  eraseAddress (ip: string): Promise<AddressErased>
 
   batch (statements: readonly SqlStatement[]): Promise<SqlResult[]>
   get (statement: SqlStatement): Promise<SqlRow | undefined>

@@ -15,7 +15,7 @@ const API_KEY = [
   'POST /sessions', 'POST /admin/sessions/introspect', 'GET /admin/sessions', 'DELETE /admin/sessions/:id', 'DELETE /admin/users/:userId/sessions',
   'POST /admin/ip-logs', 'GET /admin/ip-logs', 'GET /admin/ip-logs/top', 'GET /admin/ip-logs/series', 'GET /admin/activity', 'POST /admin/activity',
   'GET /admin/abuse', 'GET /admin/blocks', 'POST /admin/blocks', 'DELETE /admin/blocks/:id', 'GET /admin/cleanup', 'POST /admin/cleanup',
-  'GET /admin/users/:userId/export', 'DELETE /admin/users/:userId', 'GET /metrics'
+  'GET /admin/users/:userId/export', 'DELETE /admin/users/:userId', 'GET /admin/addresses/:ip/export', 'DELETE /admin/addresses/:ip', 'GET /metrics'
 ]
 
 /** Routes as Fastify's own tree shows them: `METHOD /path`, without the HEAD that stands beside every GET. */
@@ -46,9 +46,9 @@ t.test('the route table: each route is public, for sessions or for keys by an ex
   const routes = routesOf(app.printRoutes({ commonPrefix: false }))
   t.strictSame(routes.filter(route => !PUBLIC.includes(route)).sort(), [...SESSION, ...API_KEY].sort(), 'nothing is missing, nothing is new')
 
-  for (const route of [...SESSION, ...API_KEY]) {
+  for (const [i, route] of [...SESSION, ...API_KEY].entries()) {
     const [method, url] = route.split(' ') as [string, string]
-    const { status, body } = await send(method, url.replace(/:\w+/, 'x'))
+    const { status, body } = await send(method, url.replace(/:\w+/, 'x'), undefined, {}, { remoteAddress: `10.0.${i}.1` }) // more than 20 failures from one network are too many
     t.equal(status, 401, `${route} without anything`)
     t.equal(body.code, SESSION.includes(route) ? 'DOORMAN_SESSION_INVALID' : 'DOORMAN_API_KEY_INVALID', route)
   }

@@ -29,6 +29,7 @@ t.test('without any variable every field has its default', async t => {
     abuseBlock: null,
     abuseAllow: [],
     ipLogRetention: 30 * 86_400_000,
+    ipTruncateAfter: null,
     activityRetention: 7 * 86_400_000,
     cleanupInterval: 3_600_000,
     ipAnonymization: 'none',
@@ -79,6 +80,8 @@ t.test('good values', async t => {
     ['ABUSE_BLOCK', 'off', 'abuseBlock', null],
     ['ABUSE_BLOCK', '15m', 'abuseBlock', 900_000],
     ['ABUSE_ALLOW', '192.0.2.7, 2001:db8::/32,', 'abuseAllow', ['192.0.2.7', '2001:db8::/32']],
+    ['IP_TRUNCATE_AFTER', '7d', 'ipTruncateAfter', 7 * 86_400_000],
+    ['IP_TRUNCATE_AFTER', 'off', 'ipTruncateAfter', null],
     ['IP_LOG_RETENTION', '90d', 'ipLogRetention', 90 * 86_400_000],
     ['ACTIVITY_RETENTION', '1d', 'activityRetention', 86_400_000],
     ['CLEANUP_INTERVAL', '10m', 'cleanupInterval', 600_000],
@@ -109,6 +112,8 @@ t.test('wrong values name the variable, what was expected and what came', async 
   refused(t, { ABUSE_BLOCK: '30s' }, /^ABUSE_BLOCK must be off, or a duration .* of at least 1m and at most 1d; got "30s"$/)
   refused(t, { ABUSE_ALLOW: '192.0.2.7, office' }, /^ABUSE_ALLOW must be a comma-separated list of addresses and CIDRs; got "office"$/)
   refused(t, { IP_LOG_RETENTION: '30 days' }, /^IP_LOG_RETENTION /)
+  refused(t, { IP_TRUNCATE_AFTER: '10m' }, /^IP_TRUNCATE_AFTER must be off, or a duration .* of at least 1h/)
+  refused(t, { IP_TRUNCATE_AFTER: '30d' }, /^IP_TRUNCATE_AFTER must be shorter than IP_LOG_RETENTION \(30d\); got 30d/)
   refused(t, { ACTIVITY_RETENTION: '1ms' }, /^ACTIVITY_RETENTION /)
   refused(t, { CLEANUP_INTERVAL: '8d' }, /^CLEANUP_INTERVAL .* at most 7d; got "8d"$/)
   refused(t, { IP_ANONYMIZATION: 'Hash' }, /^IP_ANONYMIZATION must be one of none, truncate, hash; got "Hash"$/)

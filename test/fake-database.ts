@@ -9,7 +9,7 @@ const NO_DELAY: DelayHistogram = { count: 0, mean: NaN, max: 0, percentile: () =
 
 /** Registers as `doorman-database` and decorates what is given. */
 export function fakeDatabase (parts: { [K in keyof Database]?: K extends 'storage' ? unknown : Database[K] }) {
-  return fp(async fastify => { fastify.decorate('database', { sessionTimeouts: new Set(), registerCleanup () {}, lastCleanup: null, eventLoopDelay: NO_DELAY, ...parts } as unknown as Database) }, { name: 'doorman-database', fastify: '5.x' })
+  return fp(async fastify => { fastify.decorate('database', { sessionTimeouts: new Set(), addressTiers: new Set(), registerCleanup () {}, lastCleanup: null, eventLoopDelay: NO_DELAY, ...parts } as unknown as Database) }, { name: 'doorman-database', fastify: '5.x' })
 }
 
 /** Statistics in which every number is recognisable. */

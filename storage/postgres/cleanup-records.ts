@@ -1,5 +1,6 @@
 /** Which process may run the cleanup, and the history of its runs. */
 import type { CleanupRun, LeaseParams, Page, PageParams } from '../storage.js'
+import { toRemoved } from '../rows.js'
 import type { Pool, Statement } from './pool-types.js'
 
 /**
@@ -32,7 +33,7 @@ const toCleanupRun = (r: CleanupRow): CleanupRun => ({
   dryRun: r.dry_run,
   trigger: r.trigger,
   complete: r.complete,
-  removed: JSON.parse(r.removed) as CleanupRun['removed'],
+  removed: toRemoved(r.removed),
   freedPages: r.freed_pages,
   error: r.error
 })

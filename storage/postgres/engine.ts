@@ -6,11 +6,12 @@ import { doormanError, type DoormanError } from '../../errors.js'
 import { asHealth } from '../../lib/health.js'
 import type { EndReason } from '../../lib/vocabulary.js'
 import type {
-  ActivityFilter, BlockRecord, CleanupRun, CloseReport, ConnectionReport, EndedSession, Health, IpLogFilter, LeaseParams, LogAppendResult, LogBatch, MaintainResult, Page,
+  ActivityFilter, AddressErased, AddressExport, BlockRecord, CleanupRun, CloseReport, ConnectionReport, EndedSession, Health, IpLogFilter, LeaseParams, LogAppendResult, LogBatch, MaintainResult, Page,
   PageParams, SeriesPoint, SessionCreateParams, SessionCreateResult, SessionListParams, SessionLookup, SessionRecord, SessionRotateParams, SessionSelection,
   SessionTouch, SqlResult, SqlRow, SqlStatement, Storage, StorageFacts, StorageOptions, StorageStats, StoredActivity, StoredIpLog, SweepParams, SweepTarget,
   TokenHash, TopBy, TopEntry, UserErased, UserExport
 } from '../storage.js'
+import { AddressData } from './address-scan.js'
 import { addBlock, changeCounter, listBlocks, removeBlock } from './blocks.js'
 import { acquireLease, addCleanupRun, listCleanupRuns, releaseLease } from './cleanup-records.js'
 import type { Pages } from './counters.js'
@@ -61,6 +62,7 @@ class PostgresStorage implements Storage {
   #queries: LogQueries
   #retention: Retention
   #users: UserData
+  #addresses: AddressData
   #sizes: Record<'main' | 'log', Pages> = { main: { pageCount: 0, pageSize: 0 }, log: { pageCount: 0, pageSize: 0 } }
   #closed: Promise<CloseReport> | undefined
 
@@ -73,7 +75,8 @@ class PostgresStorage implements Storage {
     this.#sessions = new SessionWrites(pool, random)
     this.#appender = new LogAppender(pool, partitions)
     this.#queries = new LogQueries(pool)
-    this.#retention = new Retention(pool, partitions)
+    this.#addresses = new AddressData(pool, this.#queries)
+    this.#retention = new Retention(pool, partitions, this.#addresses)
     this.#users = new UserData(pool, this.#queries)
   }
 
@@ -98,7 +101,7 @@ class PostgresStorage implements Storage {
   async removeBlock (id: string): Promise<boolean> { return removeBlock(this.#pool, id) }
 
   async sweep (params: SweepParams): Promise<number> { return this.#retention.sweep(params) }
-  async countSweepable (cutoffs: Record<SweepTarget, number>): Promise<Record<SweepTarget, number>> { return this.#retention.countSweepable(cutoffs) }
+  async countSweepable (cutoffs: Record<SweepTarget, number>, now: number): Promise<Record<SweepTarget, number>> { return this.#retention.countSweepable(cutoffs, now) }
   async maintain (): Promise<MaintainResult> { return this.#retention.maintain() }
   async acquireLease (params: LeaseParams): Promise<boolean> { return acquireLease(this.#pool, params) }
   async releaseLease (name: string, holder: string, completedAt: number | null): Promise<void> { return releaseLease(this.#pool, name, holder, completedAt) }
@@ -107,6 +110,8 @@ class PostgresStorage implements Storage {
 
   async exportUser (userId: string, limit: number): Promise<UserExport> { return this.#users.export(userId, limit) }
   async eraseUser (userId: string): Promise<UserErased> { return this.#users.erase(userId) }
+  async exportAddress (ip: string, limit: number): Promise<AddressExport> { return this.#addresses.export(ip, limit) }
+  async eraseAddress (ip: string): Promise<AddressErased> { return this.#addresses.erase(ip) }
 
   async batch (statements: readonly SqlStatement[]): Promise<SqlResult[]> { return runBatch(this.#pool, statements) }
   async get (statement: SqlStatement): Promise<SqlRow | undefined> { return (await allRows(this.#pool, statement))[0] }

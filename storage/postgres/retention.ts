@@ -3,8 +3,8 @@
  * where there are no partitions, is deleted in batches by the index of its time.
  */
 import type { EndReason } from '../../lib/vocabulary.js'
-import type { MaintainResult, SweepParams, SweepTarget } from '../storage.js'
-import { SWEEP_TARGETS } from '../storage.js'
+import { isAddressTarget, SWEEP_TARGETS, type AddressTarget, type MaintainResult, type SweepParams, type SweepTarget } from '../storage.js'
+import { countFullAddresses, type AddressData } from './address-scan.js'
 import type { Partitions } from './partitions.js'
 import type { Pool } from './pool-types.js'
 import type { DailyTable } from './schema-log.js'
@@ -12,7 +12,10 @@ import type { DailyTable } from './schema-log.js'
 /** Which rows a target means: a table, its key, and when a row is old, given the target's `before` as $1. */
 interface SweepPlan { table: string, key: string, old: string }
 
-const PLANS: Record<Exclude<SweepTarget, 'sessionsIdle' | 'sessionsExpired'>, readonly SweepPlan[]> = {
+/** Targets whose rows go. What loses addresses instead is in address-scan.ts. */
+type RowTarget = Exclude<SweepTarget, AddressTarget>
+
+const PLANS: Record<Exclude<RowTarget, 'sessionsIdle' | 'sessionsExpired'>, readonly SweepPlan[]> = {
   sessionTombstones: [{ table: 'session_tombstones', key: 'token_hash', old: 'ended_at < $1' }],
   ipLogs: [{ table: 'ip_logs', key: 'at, id', old: 'at < $1' }],
   activity: [{ table: 'user_activity', key: 'at, id', old: 'at < $1' }],
@@ -37,9 +40,11 @@ const COUNT_MS = 600_000
 export class Retention {
   #pool: Pool
   #partitions: Partitions
+  #addresses: AddressData
 
-  constructor (pool: Pool, partitions: Partitions) {
+  constructor (pool: Pool, partitions: Partitions, addresses: AddressData) {
     this.#pool = pool
+    this.#addresses = addresses
     this.#partitions = partitions
   }
 
@@ -47,7 +52,9 @@ export class Retention {
    * Removes up to `limit` rows, more where a partition of the log has more: it goes whole. Returns how many. Fewer than `limit` means none
    * are left. A session that is used, or a row that comes late, in this very moment may stay for the next run.
    */
-  async sweep ({ target, before, limit, now }: SweepParams): Promise<number> {
+  async sweep (params: SweepParams): Promise<number> {
+    const { target, before, limit, now } = params
+    if (isAddressTarget(target)) return this.#addresses.sweep(target, params)
     const daily = DAILY[target]
     if (daily === undefined) return this.#sweepRows(target, before, limit, now)
     await this.#partitions.makeAhead(now)
@@ -55,7 +62,7 @@ export class Retention {
     return dropped >= limit ? dropped : dropped + await this.#sweepRows(target, before, limit - dropped, now)
   }
 
-  #sweepRows (target: SweepTarget, before: number, limit: number, now: number): Promise<number> {
+  #sweepRows (target: RowTarget, before: number, limit: number, now: number): Promise<number> {
     const work = { lane: 'maintenance', file: LOG_TARGETS.includes(target) ? 'log' : 'main', rows: limit } as const
     return this.#pool.run(work, async client => {
       if (target === 'sessionsIdle' || target === 'sessionsExpired') return (await client.query(endOld(ENDINGS[target].old), [before, limit, ENDINGS[target].reason, now])).rowCount
@@ -68,17 +75,20 @@ export class Retention {
   }
 
   /** Exactly, at one moment. A session both idle and expired counts as idle, which is how it is swept. */
-  async countSweepable (cutoffs: Record<SweepTarget, number>): Promise<Record<SweepTarget, number>> {
+  async countSweepable (cutoffs: Record<SweepTarget, number>, now: number): Promise<Record<SweepTarget, number>> {
     const values: number[] = []
     const count = (table: string, old: string, before: number) => `(SELECT count(*) FROM ${table} WHERE ${old.replace('$1', `$${values.push(before)}`)})`
-    const columns = SWEEP_TARGETS.map(target => {
+    const columns = (addresses: Record<AddressTarget, string>) => SWEEP_TARGETS.map(target => {
+      if (isAddressTarget(target)) return addresses[target]
       const before = cutoffs[target]
       if (target === 'sessionsIdle') return count('sessions', ENDINGS[target].old, before)
       if (target === 'sessionsExpired') return count('sessions', `${ENDINGS[target].old} AND last_active_at >= $${values.push(cutoffs.sessionsIdle)}`, before)
       return PLANS[target].map(({ table, old }) => count(table, old, before)).join(' + ')
     })
-    const sql = `SELECT ${columns.map((column, i) => `${column} AS "${SWEEP_TARGETS[i]}"`).join(', ')}`
     return this.#pool.transaction({ lane: 'maintenance', readOnly: true, statementTimeout: COUNT_MS }, async client => {
+      values.length = 0
+      const addresses = await countFullAddresses(client, cutoffs, now, value => `$${values.push(value)}`)
+      const sql = `SELECT ${columns(addresses).map((column, i) => `${column} AS "${SWEEP_TARGETS[i]}"`).join(', ')}`
       const { rows } = await client.query<Record<SweepTarget, number>>(sql, values)
       return rows[0]!
     })

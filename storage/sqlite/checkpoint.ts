@@ -4,6 +4,7 @@
  * are not used anywhere: with one forgotten reader they stop every writer for the whole timeout.
  */
 import type { Connection } from './connection.js'
+import { isLock } from './errors.js'
 
 export interface WalState {
   /** Frames in the WAL since it last started anew. */
@@ -27,4 +28,23 @@ export function stopAutocheckpoint (connection: Connection): void {
 /** Copies back what is left and cuts the file to nothing. False: a reader or a writer is on it, and nothing was waited for. */
 export function cutWal (connection: Connection): boolean {
   return (connection.db.pragma('wal_checkpoint(TRUNCATE)') as [{ busy: number }])[0].busy === 0
+}
+
+/** Largest file that is written anew, bytes: others wait for the lock meanwhile, up to a second. */
+const REWRITE_LIMIT = 64 * 1024 * 1024
+
+/**
+ * Writes a file anew, which is the only way to reach what `secure_delete` does not: where a page was divided, what moved to the new one stays in
+ * the unused part of the old one until other rows fill it (measured: 21 of the 80 000 copies of an address in 40 000 sessions). True when done, or when the file is too
+ * large for it; false while somebody has the lock, which is not waited for.
+ */
+export function rewriteSmallFile (connection: Connection): boolean {
+  if (connection.number('page_count') * connection.number('page_size') > REWRITE_LIMIT) return true
+  try {
+    connection.db.exec('VACUUM')
+    return true
+  } catch (error) {
+    if (isLock(error)) return false
+    throw error
+  }
 }

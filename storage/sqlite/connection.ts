@@ -105,6 +105,10 @@ export class Connection {
     return this.statement(sql).all(...values) as Row[]
   }
 
+  allNamed<Row> (sql: string, values: Record<string, Binding>): Row[] {
+    return this.statement(sql).all(values as unknown as Binding) as Row[]
+  }
+
   number (pragma: string): number {
     return this.db.pragma(pragma, { simple: true }) as number
   }

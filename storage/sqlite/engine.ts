@@ -8,12 +8,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { doormanError, type DoormanError } from '../../errors.js'
 import { asHealth } from '../../lib/health.js'
 import type { EndReason } from '../../lib/vocabulary.js'
+import { isAddressTarget } from '../storage.js'
 import type {
-  ActivityFilter, BlockRecord, CleanupRun, CloseReport, ConnectionReport, EndedSession, FileStats, Health, IpLogFilter, LeaseParams, LogAppendResult, LogBatch,
+  ActivityFilter, AddressErased, AddressExport, BlockRecord, CleanupRun, CloseReport, ConnectionReport, EndedSession, FileStats, Health, IpLogFilter, LeaseParams, LogAppendResult, LogBatch,
   MaintainParams, MaintainResult, MaybePromise, Page, PageParams, SeriesPoint, SessionCreateParams, SessionCreateResult, SessionListParams,
   SessionLookup, SessionRecord, SessionRotateParams, SessionSelection, SessionTouch, SqlResult, SqlRow, SqlStatement, Storage, StorageFacts, StorageLogger,
   StorageOptions, StorageStats, StoredActivity, StoredIpLog, SweepParams, SweepTarget, TokenHash, TopBy, TopEntry, UserErased, UserExport
 } from '../storage.js'
+import { AddressData } from './address-data.js'
 import type { Connection } from './connection.js'
 import { assertWritableDirectory } from './guards.js'
 import { assertAllowed } from './host-statements.js'
@@ -50,9 +52,12 @@ class SqliteStorage implements Storage {
   /** A second reader for what reads whole files (backup, check, counts): lists must not wait behind it. */
   #inspector: ThreadClient | undefined
   #sessions: SessionCache
+  #addresses: AddressData
   #log: StorageLogger
-  /** The WAL still holds what was erased, because a reader needed it. */
+  /** The WAL still holds what was erased: a reader needed it, or the cleanup is not at its end. */
   #cutPending = false
+  /** Something was erased since the files were written anew. */
+  #rewritePending = false
   #closed: Promise<CloseReport> | undefined
 
   constructor (location: Location, parts: Parts, log: StorageLogger) {
@@ -66,6 +71,11 @@ class SqliteStorage implements Storage {
     })
     this.#writer = parts.writer
     this.#reader = parts.reader
+    this.#addresses = new AddressData({
+      read: (name, params) => this.#reader.run(name, params),
+      write: (name, params) => this.#change(name, params, true),
+      listIpLogs: (filter, page) => this.listIpLogs(filter, page)
+    })
     this.#log = log
   }
 
@@ -121,9 +131,19 @@ class SqliteStorage implements Storage {
   async addBlock (block: BlockRecord): Promise<void> { await this.#writer.run('addBlock', block) }
   removeBlock (id: string): Promise<boolean> { return this.#writer.run('removeBlock', { id }) }
 
-  sweep (params: SweepParams): Promise<number> { return this.#change(operationName('sweep', sweepFile(params.target)), params, true) }
-  countSweepable (cutoffs: Record<SweepTarget, number>): Promise<Record<SweepTarget, number>> { return this.#inspect('countSweepable', cutoffs) }
+  async sweep (params: SweepParams): Promise<number> {
+    if (!isAddressTarget(params.target)) return this.#change(operationName('sweep', sweepFile(params.target)), params, true)
+    const changed = await this.#addresses.sweep(params.target, params)
+    this.#cutPending ||= changed > 0
+    return changed
+  }
+
+  countSweepable (cutoffs: Record<SweepTarget, number>, now: number): Promise<Record<SweepTarget, number>> { return this.#inspect('countSweepable', { cutoffs, now }) }
   async maintain (params: MaintainParams): Promise<MaintainResult> {
+    if (this.#rewritePending) {
+      this.#rewritePending = !(await this.#onBothFiles<boolean>('rewrite', null)).every(Boolean)
+      this.#cutPending = true
+    }
     const [main, log] = await this.#onBothFiles<MaintainResult>('maintain', params)
     if (this.#cutPending) this.#cutPending = !await this.#cutWal()
     return { freedPages: main.freedPages + log.freedPages, remainingPages: main.remainingPages + log.remainingPages }
@@ -155,6 +175,21 @@ class SqliteStorage implements Storage {
       erased.ipLogs += step.ipLogs
       erased.deadLetters += step.deadLetters
     }
+    await this.#overwrite()
+    return erased
+  }
+
+  exportAddress (ip: string, limit: number): Promise<AddressExport> { return this.#addresses.export(ip, limit) }
+
+  async eraseAddress (ip: string): Promise<AddressErased> {
+    const erased = await this.#addresses.erase(ip)
+    await this.#overwrite()
+    return erased
+  }
+
+  /** What was erased is gone from the pages it was in; here it goes from the WAL, and, with the next cleanup, from pages that once were divided. */
+  async #overwrite (): Promise<void> {
+    this.#rewritePending = true
     for (let i = 1; !await this.#cutWal(); i++) {
       if (i === CUT_ATTEMPTS) {
         this.#cutPending = true
@@ -163,7 +198,6 @@ class SqliteStorage implements Storage {
       }
       await sleep(CUT_PAUSE_MS)
     }
-    return erased
   }
 
   /** The WAL holds pages as they were; cutting it is refused, at once, while any reader is on it. */
@@ -171,7 +205,7 @@ class SqliteStorage implements Storage {
     return (await this.#onBothFiles<boolean>('scrub', null)).every(Boolean)
   }
 
-  #onBothFiles<T> (name: 'maintain' | 'scrub', params: unknown): Promise<[T, T]> {
+  #onBothFiles<T> (name: 'maintain' | 'scrub' | 'rewrite', params: unknown): Promise<[T, T]> {
     return Promise.all([this.#writer.run<T>(operationName(name, 'main'), params, true), this.#writer.run<T>(operationName(name, 'log'), params, true)])
   }
 

@@ -1,13 +1,14 @@
 /** Lists and aggregates. They run in the reader thread, on read-only connections. */
 import type {
-  ActivityFilter, BlockRecord, CleanupRun, EndedSession, IpLogFilter, Page, PageParams, SeriesPoint, SessionListParams, SessionRecord, StoredActivity, StoredIpLog,
+  ActivityFilter, BlockRecord, CleanupRun, DeadLetter, EndedSession, IpLogFilter, Page, PageParams, SeriesPoint, SessionListParams, SessionRecord, StoredActivity, StoredIpLog,
   TopBy, TopEntry, UserExport
 } from '../storage.js'
 import type { EndReason } from '../../lib/vocabulary.js'
 import { encodeAddress } from './address-code.js'
 import type { Binding, Connection } from './connection.js'
 import { addressSql, AT_SQL, IDS_PER_MS, IP_LOG_COLUMNS } from './schema-log.js'
-import { toActivity, toIpLog, toSession, type ActivityRecord, type IpLogRecord, type SessionRow } from '../rows.js'
+import type { ScanPosition } from '../address-scan.js'
+import { toActivity, toDeadLetter, toIpLog, toRemoved, toSession, type ActivityRecord, type DeadLetterRecord, type IpLogRecord, type SessionRow } from '../rows.js'
 import { SESSION_COLUMNS } from './session-rows.js'
 import { findText } from './text-dictionary.js'
 
@@ -128,7 +129,7 @@ const toCleanupRun = (r: CleanupRow): CleanupRun => ({
   dryRun: r.dry_run === 1,
   trigger: r.trigger,
   complete: r.complete === 1,
-  removed: JSON.parse(r.removed) as CleanupRun['removed'],
+  removed: toRemoved(r.removed),
   freedPages: r.freed_pages,
   error: r.error
 })
@@ -147,3 +148,14 @@ export function exportSessions (connection: Connection, { userId, limit }: { use
     'SELECT session_id AS id, reason, ended_at AS endedAt FROM session_tombstones WHERE user_id = ? ORDER BY ended_at DESC LIMIT ?', userId, limit)
   return { sessions: sessions.map(toSession), endedSessions: ended }
 }
+
+// ---------------------------------------------------------------- rows at positions that a look found; those gone meanwhile are left out
+
+/** @param keys where the last value is the row's key */
+function rowsAt<Row, Item> (connection: Connection, select: string, keys: readonly ScanPosition[], map: (row: Row) => Item): Item[] {
+  return keys.flatMap(key => connection.all<Row>(select, key.at(-1)!)).map(map)
+}
+
+export const sessionsAt = (connection: Connection, keys: ScanPosition[]): SessionRecord[] => rowsAt<SessionRow<number>, SessionRecord>(connection, `SELECT ${SESSION_COLUMNS} FROM sessions WHERE token_hash = ?`, keys, toSession)
+export const activityAt = (connection: Connection, keys: ScanPosition[]): StoredActivity[] => rowsAt<ActivityRecord, StoredActivity>(connection, 'SELECT id, at, user_id, session_id, action, ip, detail FROM user_activity WHERE id = ?', keys, toActivity)
+export const deadLettersAt = (connection: Connection, keys: ScanPosition[]): DeadLetter[] => rowsAt<DeadLetterRecord, DeadLetter>(connection, 'SELECT id, at, kind, user_id, reason, content FROM dead_letters WHERE id = ?', keys, toDeadLetter)

@@ -1,10 +1,12 @@
 /** The reader thread: lists, aggregates, backups and checks, on read-only connections, away from the event loop. */
+import { addressMarker, defineTruncated, lookForAddresses, passFile } from './address-scan.js'
 import { Connection, READER_BUSY_TIMEOUT } from './connection.js'
 import { getRow, allRows } from './host-statements.js'
 import { changeCounter, findSession } from './point-reads.js'
 import type { ThreadSettings, WireRequest } from './protocol.js'
-import { exportSessions, getSession, listActivity, listBlocks, listCleanupRuns, listIpLogs, listSessions, seriesIpLogs, topIpLogs } from './queries.js'
+import { deadLettersAt, activityAt, exportSessions, getSession, listActivity, listBlocks, listCleanupRuns, listIpLogs, listSessions, seriesIpLogs, sessionsAt, topIpLogs } from './queries.js'
 import { countSweepable, sweepFile } from './retention-writes.js'
+import type { AddressPass, LookParams } from '../address-scan.js'
 import { SWEEP_TARGETS, type SweepTarget, type TokenHash } from '../storage.js'
 import { answer, runThread, type Post, type ThreadService } from './thread-shell.js'
 
@@ -14,6 +16,8 @@ async function startReader ({ location }: ThreadSettings, { reply }: Post): Prom
   const main = new Connection({ path: location.main, role: 'reader', file: 'main' })
   const log = new Connection({ path: location.log, role: 'reader', file: 'log' })
   const files = { main, log }
+  defineTruncated(main)
+  defineTruncated(log)
 
   const onMain = (query: (connection: Connection, params: never) => unknown) => (params: unknown) => query(main, params as never)
   const onLog = (query: (connection: Connection, params: never) => unknown) => (params: unknown) => query(log, params as never)
@@ -32,9 +36,14 @@ async function startReader ({ location }: ThreadSettings, { reply }: Post): Prom
     seriesIpLogs: onLog(seriesIpLogs),
     listActivity: onLog(listActivity),
     countSweepable: params => {
-      const cutoffs = params as Record<SweepTarget, number>
-      return Object.fromEntries(SWEEP_TARGETS.map(target => [target, countSweepable(files[sweepFile(target)], target, cutoffs)]))
+      const { cutoffs, now } = params as { cutoffs: Record<SweepTarget, number>, now: number }
+      return Object.fromEntries(SWEEP_TARGETS.map(target => [target, countSweepable(files[sweepFile(target)], target, cutoffs, now)]))
     },
+    lookForAddresses: params => lookForAddresses(files[passFile((params as LookParams).pass)], params as LookParams),
+    addressMarker: params => addressMarker(files[passFile((params as { pass: AddressPass }).pass)], params as { pass: AddressPass }),
+    sessionsAt: onMain(sessionsAt),
+    activityAt: onLog(activityAt),
+    deadLettersAt: onLog(deadLettersAt),
     backup: params => {
       const paths = params as Record<'main' | 'log', string>
       // VACUUM INTO reads one snapshot, whatever is written meanwhile; the driver's backup() starts anew with every foreign commit.

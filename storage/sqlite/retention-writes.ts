@@ -1,6 +1,7 @@
 /** What the sweep, the lease and the erasure change. Each call is one small transaction of the maintenance lane. */
 import type { EndReason } from '../../lib/vocabulary.js'
-import type { BlockRecord, CleanupRun, LeaseParams, MaintainParams, MaintainResult, SweepParams, SweepTarget } from '../storage.js'
+import { isAddressTarget, type AddressTarget, type BlockRecord, type CleanupRun, type LeaseParams, type MaintainParams, type MaintainResult, type SweepParams, type SweepTarget } from '../storage.js'
+import { countFullAddresses } from './address-scan.js'
 import type { Binding, Connection, FileName } from './connection.js'
 import { IDS_PER_MS } from './schema-log.js'
 import { dayOf, findText } from './text-dictionary.js'
@@ -10,7 +11,8 @@ interface SweepPlan { file: FileName, table: string, where: string, value (befor
 const asIs = (before: number): number => before
 const plan = (file: FileName, table: string, where: string, value = asIs): SweepPlan => ({ file, table, where, value })
 
-const PLANS: Record<SweepTarget, readonly SweepPlan[]> = {
+/** What loses addresses instead of rows is in address-scan.ts. */
+const PLANS: Record<Exclude<SweepTarget, AddressTarget>, readonly SweepPlan[]> = {
   sessionsIdle: [plan('main', 'sessions', 'last_active_at < ?')],
   sessionsExpired: [plan('main', 'sessions', 'expires_at <= ?')],
   sessionTombstones: [plan('main', 'session_tombstones', 'ended_at < ?')],
@@ -29,18 +31,20 @@ const PLANS: Record<SweepTarget, readonly SweepPlan[]> = {
 
 /** Which file a target lives in; each target has one. */
 export function sweepFile (target: SweepTarget): FileName {
+  if (isAddressTarget(target)) return target === 'sessionAddresses' ? 'main' : 'log'
   return PLANS[target][0]!.file
 }
 
 /** How many rows a target has. A session both idle and expired counts as idle, which is how it is swept. */
-export function countSweepable (connection: Connection, target: SweepTarget, cutoffs: Record<SweepTarget, number>): number {
+export function countSweepable (connection: Connection, target: SweepTarget, cutoffs: Record<SweepTarget, number>, now: number): number {
+  if (isAddressTarget(target)) return countFullAddresses(connection, target, cutoffs, now)
   const before = cutoffs[target]
   if (target === 'sessionsExpired') return connection.get<{ n: number }>('SELECT count(*) AS n FROM sessions WHERE expires_at <= ? AND last_active_at >= ?', before, cutoffs.sessionsIdle)!.n
   return PLANS[target].reduce((sum, { table, where, value }) => sum + connection.get<{ n: number }>(`SELECT count(*) AS n FROM ${table} WHERE ${where}`, value(before))!.n, 0)
 }
 
 /** Removes up to `limit` rows by the index of their time. Sessions leave a tombstone. Returns how many were removed. */
-export function sweep (connection: Connection, { target, before, limit, now }: SweepParams): number {
+export function sweep (connection: Connection, { target, before, limit, now }: SweepParams & { target: keyof typeof PLANS }): number {
   if (target === 'sessionsIdle') return buryExpired(connection, 'last_active_at < ?', before, 'idle', limit, now)
   if (target === 'sessionsExpired') return buryExpired(connection, 'expires_at <= ?', before, 'expired', limit, now)
   let removed = 0

@@ -1,6 +1,7 @@
 /** Every change the writer thread can be asked for: its file, its lane, its function. The names are the wire protocol. */
-import type { SessionRotateParams, SessionTouch, SweepParams } from '../storage.js'
-import { cutWal } from './checkpoint.js'
+import type { SessionRotateParams, SessionTouch } from '../storage.js'
+import { eraseAddresses, eraseRequests, setAddressMarker, truncateAddresses } from './address-scan.js'
+import { cutWal, rewriteSmallFile } from './checkpoint.js'
 import type { Connection, FileName } from './connection.js'
 import type { WriteOperation } from './lanes.js'
 import { runBatch } from './host-statements.js'
@@ -18,6 +19,8 @@ const scrub: WriteOperation = {
   bare: true,
   run: cutWal
 }
+
+const rewrite: WriteOperation = { lane: 'maintenance', bare: true, run: rewriteSmallFile }
 
 /** In the log, freed pages are overwritten for the time of an erasure only: it costs a write per page. */
 const erasing = (erase: (connection: Connection, params: never) => unknown): WriteOperation => maintenance((connection, params) => {
@@ -47,7 +50,11 @@ export function mainOperations (): OperationTable {
     sweep: maintenance(sweep),
     maintain: maintenance(maintain),
     eraseSessions: maintenance(eraseSessions),
-    scrub
+    truncateAddresses: maintenance(truncateAddresses),
+    eraseAddresses: maintenance(eraseAddresses),
+    setAddressMarker: maintenance(setAddressMarker),
+    scrub,
+    rewrite
   }
 }
 
@@ -59,12 +66,17 @@ export function logOperations (appender: LogAppender): OperationTable {
       rows: ({ rows }: PackedBatch) => countRows(rows),
       again: () => appender.again()
     },
-    sweepLog: maintenance((connection: Connection, params: SweepParams) => sweep(connection, params)),
+    sweepLog: maintenance(sweep),
     maintainLog: maintenance(maintain),
     eraseLog: erasing(eraseLog),
-    scrubLog: scrub
+    truncateAddressesLog: erasing(truncateAddresses),
+    eraseAddressesLog: erasing(eraseAddresses),
+    eraseRequestsLog: erasing(eraseRequests),
+    setAddressMarkerLog: maintenance(setAddressMarker),
+    scrubLog: scrub,
+    rewriteLog: rewrite
   }
 }
 
 /** Name of an operation that exists for both files. */
-export const operationName = (name: 'sweep' | 'maintain' | 'scrub', file: FileName): string => file === 'main' ? name : `${name}Log`
+export const operationName = (name: 'sweep' | 'maintain' | 'scrub' | 'rewrite' | 'truncateAddresses' | 'eraseAddresses' | 'setAddressMarker', file: FileName): string => file === 'main' ? name : `${name}Log`

@@ -2,6 +2,7 @@
 import { performance } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { doormanError, type DoormanError } from '../../errors.js'
+import { defineTruncated } from './address-scan.js'
 import type { Connection, FileName } from './connection.js'
 import { assertSame, FileIdentity } from './file-identity.js'
 import { FileWriter, type FileWriterOptions } from './file-writer.js'
@@ -30,6 +31,8 @@ async function startWriter ({ location, identities, busyTimeout, walBacklogLimit
     main.close()
     throw error
   })
+  defineTruncated(main)
+  defineTruncated(log)
   const appender = new LogAppender(log)
   const common: Pick<FileWriterOptions, 'busyTimeout' | 'reply' | 'now' | 'random'> = { busyTimeout, reply, now, random: Math.random }
   const watch = (connection: Connection) => new WalWatch({ connection, notify, now, limit: walBacklogLimit })

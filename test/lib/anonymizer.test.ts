@@ -1,5 +1,7 @@
 import t from 'tap'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { createAnonymizer, type Anonymization } from '../../lib/anonymizer.js'
+import { until } from '../helper.js'
 
 const MIDNIGHT = Date.UTC(2026, 10, 24)
 
@@ -57,4 +59,18 @@ t.test('networks: in the form that may be stored, too', async t => {
 t.test('hash: keys are random unless told otherwise', async t => {
   const make = () => createAnonymizer({ mode: 'hash', clock: () => 0 }).apply('192.0.2.77')
   t.not(make(), make())
+})
+
+t.test('hash: the key is destroyed at midnight by the clock, also where nobody comes then', async t => {
+  const { anonymizer, state } = at('hash')
+  const today = anonymizer.apply('192.0.2.77')
+  const isDestroyed = () => state.keys[0]!.every(byte => byte === 0)
+  await sleep(20)
+  t.notOk(isDestroyed(), 'the clock was set back: it is today still')
+  t.equal(anonymizer.apply('192.0.2.77'), today)
+  state.now = MIDNIGHT
+  await until(isDestroyed, 'the key to be destroyed')
+  t.equal(state.keys.length, 1)
+  t.not(anonymizer.apply('192.0.2.77'), today)
+  anonymizer.close()
 })

@@ -5,7 +5,7 @@ import { SWEEP_TARGETS } from '../../storage/storage.js'
 import { fakeStorage } from './sweep-fixture.js'
 
 const NOW = 1_000_000
-const retention = { sessionIdle: 100, tombstones: 200, ipLogs: 300, activity: 400, deadLetters: 500, history: 600 }
+const retention = { sessionIdle: 100, tombstones: 200, ipLogs: 300, activity: 400, deadLetters: 500, history: 600, fullAddresses: null }
 
 function setup (change: Partial<SweepWork> = {}) {
   const storage = fakeStorage()
@@ -25,9 +25,23 @@ t.test('every kind of row has its own limit', async t => {
     deadLetters: NOW - 500,
     blocks: NOW,
     cleanupRuns: NOW - 600,
-    logInternals: NOW - 300
+    logInternals: NOW - 300,
+    ipLogAddresses: 0,
+    activityAddresses: 0,
+    sessionAddresses: 0
   })
   t.strictSame(Object.keys(nothingRemoved()), [...SWEEP_TARGETS])
+})
+
+t.test('addresses lose their host at their age, and refused rows go then at the latest; without one there is no step for it', async t => {
+  const tier = cutoffs({ ...retention, fullAddresses: 250 }, NOW)
+  t.match(tier, { ipLogs: NOW - 300, ipLogAddresses: NOW - 250, activityAddresses: NOW - 250, sessionAddresses: NOW - 250, deadLetters: NOW - 250 })
+  t.equal(cutoffs({ ...retention, fullAddresses: 550 }, NOW).deadLetters, NOW - 500)
+  const { storage, outcome, run } = setup({ cutoffs: tier })
+  storage.rows.sessionAddresses = [1, 2, 3, NOW]
+  await run()
+  t.strictSame(storage.log.slice(-5), ['ipLogAddresses 0', 'activityAddresses 0', 'sessionAddresses 3', 'sessionAddresses 0', 'maintain 0 optimize'])
+  t.match(outcome, { removed: { sessionAddresses: 3 }, complete: true })
 })
 
 t.test('removes what is older, exactly, in the order of the targets and in batches until one is short', async t => {

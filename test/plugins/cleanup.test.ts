@@ -62,6 +62,7 @@ t.test('reads durations as people write them', async t => {
     runOnStart: false,
     sessionIdleTimeout: DAY,
     ipLogRetention: DAY,
+    addressTruncateAfter: null,
     activityRetention: 5,
     tombstoneRetention: 7 * DAY,
     deadLetterRetention: 30 * DAY,
@@ -70,6 +71,17 @@ t.test('reads durations as people write them', async t => {
     timeBudget: 300_000,
     leaseTtl: 120_000
   })
+})
+
+t.test('an age at which addresses lose their host: told to the queue, and shorter than the retention of the log', async t => {
+  const { app, storage } = setup(t, { enabled: false, addressTruncateAfter: '7d' })
+  await app.ready()
+  t.strictSame([...app.database.addressTiers], [7 * DAY])
+  storage.rows.ipLogAddresses = storage.rows.deadLetters = [NOW - 7 * DAY - 1, NOW - 7 * DAY]
+  t.match(await app.cleanup.run(), { removed: { ipLogAddresses: 1, deadLetters: 1 } })
+  for (const [addressTruncateAfter, message] of [['30d', /"cleanup.addressTruncateAfter" must be shorter than ipLogRetention \(30d\); got 30d/], ['59m', /"cleanup.addressTruncateAfter" must be .*at least 1h.*, or null/]] as const) {
+    await t.rejects(async () => setup(t, { addressTruncateAfter }).app.ready(), { code: 'DOORMAN_OPTION_INVALID', message })
+  }
 })
 
 t.test('takes the longest idle timeout of those who keep sessions, in whatever context and order they are registered', async t => {

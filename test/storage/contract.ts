@@ -444,6 +444,81 @@ export function storageContract (t: Test, open: OpenFresh): void {
     t.match((await storage.listIpLogs({ from: NOW + DAY }, { limit: 1 })).items, [{ path: '/second', userAgent: 'curl/8' }], 'texts that were swept are stored again')
   })
 
+  t.test('sweep: addresses lose their host at an age, exactly those, once', async t => {
+    const storage = await open(t)
+    const before = NOW - 7 * DAY
+    const short = { ip: '203.0.113.0', peerPort: null }
+    await append(storage, [
+      ipRow({ at: before, requestId: 'young' }),
+      ipRow({ at: before - 1, requestId: 'v4', ip: '203.0.113.77' }),
+      ipRow({ at: before - DAY, requestId: 'v6', ip: '2001:db8:1:2::5', peerIp: '198.51.100.9' }),
+      ipRow({ at: before - DAY, requestId: 'port', ip: null }),
+      ipRow({ at: before - DAY, requestId: 'hash', ip: 'h_0123456789abcdef', peerPort: null }),
+      ipRow({ at: before - DAY, requestId: 'none', ip: null, peerPort: null }),
+      ipRow({ ...short, at: before - DAY, requestId: 'short', peerIp: '2001:db8:1::' }),
+      ipRow({ ...short, at: before - DAY, requestId: 'zero', peerIp: '::' }),
+      activityRow({ at: before, action: 'young' }),
+      activityRow({ at: before - 1, action: 'v4' }),
+      activityRow({ at: before - 1, action: 'v6', ip: '::1' }),
+      activityRow({ at: before - 1, action: 'none', ip: null })
+    ])
+    const sessions = await Promise.all([
+      create(storage, { createdAt: before, lastActiveAt: before }),
+      create(storage, { createdAt: before - 1, lastActiveAt: before }),
+      create(storage, { createdAt: before - 2, lastActiveAt: before - 1, lastIp: '2001:db8:1:2::5' }),
+      create(storage, { createdAt: before - 3, lastActiveAt: before - 1, ip: null, lastIp: '192.0.2.9' }),
+      create(storage, { createdAt: before - 4, lastActiveAt: before - 1, ip: '192.0.2.0', lastIp: null })
+    ])
+    const targets = ['ipLogAddresses', 'activityAddresses', 'sessionAddresses'] as const
+    const limits = cutoffs({ ipLogAddresses: before, activityAddresses: before, sessionAddresses: before })
+    const run = async (now = NOW, at = before, limit = 2) => {
+      const counts: number[] = []
+      for (const target of targets) {
+        let count = 0
+        for (let step = limit; step >= limit; count += step) step = await storage.sweep({ target, before: at, limit, now })
+        counts.push(count)
+      }
+      return counts
+    }
+    t.same(await storage.countSweepable(limits, NOW), cutoffs({ ipLogAddresses: 3, activityAddresses: 2, sessionAddresses: 3 }, 0))
+    t.same(await storage.countSweepable({ ...limits, ipLogs: before - 1, activity: before, sessionsIdle: before }, NOW), cutoffs({ ipLogAddresses: 1, sessionAddresses: 1, ipLogs: 6, activity: 3, sessionsIdle: 3 }, 0), 'not those that the run removes before')
+    t.same(await run(), [3, 2, 3])
+    t.same(await storage.countSweepable(limits, NOW), cutoffs({}, 0))
+    t.same(await run(), [0, 0, 0], 'a second run has nothing to do')
+    const log = (await storage.listIpLogs({}, { limit: 20 })).items
+    t.same(Object.fromEntries(log.map(row => [row.requestId, [row.ip, row.peerIp, row.peerPort]])), {
+      young: ['203.0.113.7', null, 50_000],
+      v4: ['203.0.113.0', null, null],
+      v6: ['2001:db8:1::', '198.51.100.0', null],
+      port: [null, null, null],
+      hash: ['h_0123456789abcdef', null, null],
+      none: [null, null, null],
+      short: ['203.0.113.0', '2001:db8:1::', null],
+      zero: ['203.0.113.0', '::', null]
+    })
+    t.match(log.find(row => row.requestId === 'v4'), { at: before - 1, path: '/hello', userAgent: 'curl/8', status: 200 }, 'the rest of the row stays')
+    t.same((await storage.listActivity({}, { limit: 9 })).items.map(row => [row.action, row.ip]).sort(), [['none', null], ['v4', '192.0.2.0'], ['v6', '::'], ['young', '192.0.2.1']])
+    const held = await Promise.all(sessions.map(({ record }) => storage.getSession(record.id)))
+    t.same(held.map(row => [row!.ip, row!.lastIp]), [['192.0.2.1', '192.0.2.1'], ['192.0.2.0', '192.0.2.1'], ['192.0.2.0', '2001:db8:1::'], [null, '192.0.2.0'], ['192.0.2.0', null]])
+    t.match(await storage.findSession(sessions[2]!.tokenHash, NOW), { state: 'live', session: { ip: '192.0.2.0', lastIp: '2001:db8:1::' } })
+
+    await append(storage, [ipRow({ at: before - HOUR, requestId: 'late' }), ipRow({ at: before - HOUR - 1, requestId: 'too late' })])
+    t.equal((await storage.countSweepable(limits, NOW)).ipLogAddresses, 1)
+    t.same(await run(), [1, 0, 0], 'a row that came late, within the hour')
+    t.same(await run(NOW - 8 * DAY), [1, 0, 0], 'what a clock ahead has marked does not count')
+    t.same(await run(NOW + 1, before + 1, 100), [1, 1, 2], 'the next run looks at what has come of age since')
+  })
+
+  t.test('sweep: addresses in more rows than are looked at in one step', async t => {
+    const storage = await open(t)
+    const rows = Array.from({ length: 12_000 }, (_, i) => ipRow({ at: NOW + i, ip: i % 2000 === 1999 ? '203.0.113.7' : null, peerPort: null, peerIp: i % 4000 === 0 ? '198.51.100.1' : null }))
+    for (let seq = 0; seq < 12; seq++) await append(storage, rows.slice(seq * 1000, seq * 1000 + 1000), 'many', seq + 1)
+    const sweep = () => storage.sweep({ target: 'ipLogAddresses', before: NOW + 12_000, limit: 8, now: NOW + DAY })
+    t.same([await sweep(), await sweep()], [8, 1])
+    t.equal((await storage.exportAddress('198.51.100.0', 10)).relayed, 3)
+    t.match(await storage.eraseAddress('198.51.100.0'), { relayed: 3 })
+  })
+
   t.test('maintenance gives free space back', async t => {
     const storage = await open(t)
     for (let seq = 1; seq <= 8; seq++) await append(storage, Array.from({ length: 500 }, (_, i) => ipRow({ path: `/${seq}/${i}/${'x'.repeat(100)}` })), 'fill', seq)
@@ -489,6 +564,8 @@ export function storageContract (t: Test, open: OpenFresh): void {
     const page = await storage.listCleanupRuns({ limit: 2 })
     t.same(page.items, [run(3), run(2)])
     t.same(await storage.listCleanupRuns({ limit: 2, after: page.next! }), { items: [run(1)], next: null })
+    await storage.addCleanupRun({ ...run(4), removed: { ipLogs: 5 } as CleanupRun['removed'] })
+    t.same((await storage.listCleanupRuns({ limit: 1 })).items, [{ ...run(4), removed: cutoffs({ ipLogs: 5 }, 0) }], 'a run of a release that knew fewer kinds of rows')
     t.equal(await storage.sweep({ target: 'cleanupRuns', before: NOW + 2, limit: 10, now: NOW }), 1)
   })
 
@@ -506,6 +583,31 @@ export function storageContract (t: Test, open: OpenFresh): void {
     t.same(await storage.exportUser('ada', 100), { sessions: [], endedSessions: [], activity: [], ipLogs: [], truncated: false })
     t.same(await storage.eraseUser('ada'), { sessions: 0, endedSessions: 0, activity: 0, ipLogs: 0, deadLetters: 0 })
     t.match(await storage.exportUser('bob', 100), { sessions: [{}], activity: [{}], ipLogs: [{}] })
+  })
+
+  t.test('an address\'s data: export and erasure', async t => {
+    const storage = await open(t)
+    const ip = '192.0.2.77'
+    const [began, used, other] = [await create(storage, { ip }), await create(storage, { lastIp: ip }), await create(storage, { ip: '192.0.2.7', lastIp: '192.0.2.177' })]
+    await append(storage, [
+      ...Array.from({ length: 1001 }, () => ipRow({ ip })), ipRow({ ip: '192.0.2.7' }), ipRow({ ip: '10.0.0.1', peerIp: ip }), ipRow({ ip, peerIp: ip }),
+      activityRow({ ip, action: 'theirs' }), activityRow({ ip: '192.0.2.7' }), activityRow({ ip, detail: 'bad' }), activityRow({ ip: '192.0.2.7', detail: `not ${ip}` })
+    ])
+    const held = await storage.exportAddress(ip, 2000)
+    t.match(held, { activity: [{ action: 'theirs', ip }], deadLetters: [{ kind: 'activity', userId: 'ada', content: /"detail":"bad"/ }], relayed: 2, truncated: false })
+    t.same(held.sessions.map(row => row.id).sort(), [began.record.id, used.record.id].sort())
+    t.equal(held.ipLogs.length, 1002)
+    t.equal(held.activity.length, 1)
+    t.equal(held.deadLetters.length, 1)
+    t.equal((await storage.exportAddress(ip, 1001)).truncated, true)
+    t.match(await storage.exportAddress(ip, 2), { sessions: { length: 2 }, ipLogs: { length: 2 }, truncated: true })
+    t.same(await storage.eraseAddress(ip), { ipLogs: 1002, relayed: 1, activity: 1, sessions: 2, deadLetters: 1 })
+    t.same(await storage.exportAddress(ip, 10), { sessions: [], activity: [], ipLogs: [], deadLetters: [], relayed: 0, truncated: false })
+    t.same(await storage.eraseAddress(ip), { ipLogs: 0, relayed: 0, activity: 0, sessions: 0, deadLetters: 0 })
+    const found = await Promise.all([began, used, other].map(({ tokenHash }) => storage.findSession(tokenHash, NOW)))
+    t.match(found, [{ state: 'live', session: { ip: null, lastIp: '192.0.2.1' } }, { session: { ip: '192.0.2.1', lastIp: null } }, { session: { ip: '192.0.2.7', lastIp: '192.0.2.177' } }])
+    t.same((await storage.listActivity({}, { limit: 9 })).items.map(row => row.ip).sort(), ['192.0.2.7', null])
+    t.same((await storage.listIpLogs({}, { limit: 9 })).items.map(row => [row.ip, row.peerIp]).sort(), [['10.0.0.1', null], ['192.0.2.7', null]])
   })
 
   t.test('the host\'s own tables: all or nothing, its faults are its own', async t => {
