@@ -115,7 +115,7 @@ async function assemble (app: FastifyInstance, config: Config, own: Required<Pic
       autoValidate: false
     },
     abuse: { block: config.abuseBlock === null ? false : { for: config.abuseBlock, allow: config.abuseAllow } },
-    cleanup: { interval: config.cleanupInterval, ipLogRetention: config.ipLogRetention, addressTruncateAfter: config.ipTruncateAfter, activityRetention: config.activityRetention }
+    cleanup: { interval: config.cleanupInterval, ipLogRetention: config.ipLogRetention, addressTruncateAfter: config.ipTruncateAfter, activityRetention: config.activityRetention, deviceRetention: config.deviceRetention }
   })
   await app.register(access, { apiKeys: config.apiKeys, publicFolders: [DOCS], clock: own.clock })
   await app.register(helmet, {

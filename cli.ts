@@ -173,7 +173,8 @@ async function withDatabase (use: (app: FastifyInstance, config: Config) => Prom
       sessionIdleTimeout: config.sessionIdleTimeout,
       ipLogRetention: config.ipLogRetention,
       addressTruncateAfter: config.ipTruncateAfter,
-      activityRetention: config.activityRetention
+      activityRetention: config.activityRetention,
+      deviceRetention: config.deviceRetention
     })
     return await use(app, config)
   } finally {

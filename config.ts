@@ -150,6 +150,9 @@ export const variables = {
   activityRetention: duration(MINUTE, 10 * YEAR, {
     name: 'ACTIVITY_RETENTION', fallback: '7d', description: 'How long rows of the user activity are kept.'
   }),
+  deviceRetention: duration(MINUTE, 10 * YEAR, {
+    name: 'DEVICE_RETENTION', fallback: '180d', description: 'How long a device of a user is known after the last login with it.'
+  }),
   cleanupInterval: duration(SECOND, 7 * DAY, {
     name: 'CLEANUP_INTERVAL', fallback: '1h', description: 'Time between two runs of the cleanup.'
   }),

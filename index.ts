@@ -33,6 +33,6 @@ export type { ClientInfo, CreateSession, IssuedSession, ListSessions, RotateSess
 export type { Sessions } from './lib/sessions.js'
 export type { EndReason, IpLogOutcome, IpSource, RefusalReason } from './lib/vocabulary.js'
 export type {
-  AddressErased, AddressExport, BlockRecord, CleanupRun, DeadLetter, IpLogFilter, Page, PageKey, PageParams, SeriesPoint, SqlResult, SqlRow, SqlStatement, SqlValue, Storage, StorageStats, StoredActivity,
+  AddressErased, AddressExport, BlockRecord, CleanupRun, DeadLetter, IpLogFilter, Page, PageKey, PageParams, SeriesPoint, SessionDevice, SqlResult, SqlRow, SqlStatement, SqlValue, Storage, StorageStats, StoredActivity,
   StoredIpLog, TopEntry, UserErased, UserExport
 } from './storage/storage.js'

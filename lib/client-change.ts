@@ -42,6 +42,6 @@ export function clientChanges (known: KnownClient, seen: KnownClient): ClientCha
 const lostHost = (known: string, seen: string) => known === truncateAddress(seen)
 
 /** Null for what is no address, such as an anonymised one: nothing can be said about its network. */
-const networkOf = (ip: string) => addressBits(ip) === null ? null : network(ip)
+export const networkOf = (ip: string) => addressBits(ip) === null ? null : network(ip)
 
 const differ = (a: string | null, b: string | null) => a !== null && b !== null && a !== b

@@ -128,7 +128,7 @@ async function removeRows (storage: Storage, userId: string): Promise<string> {
   const owners = [userId, `${userId}-workers`]
   for (const owner of owners) await storage.eraseUser(owner)
   const left = await Promise.all(owners.map(owner => storage.exportUser(owner, 1000)))
-  const rows = left.reduce((sum, held) => sum + held.sessions.length + held.endedSessions.length, 0)
+  const rows = left.reduce((sum, held) => sum + held.sessions.length + held.endedSessions.length + held.devices.length, 0)
   if (rows > 0) throw new Error(`${rows} rows are left of user ${userId}`)
   return 'nothing is left of the test'
 }

@@ -19,7 +19,7 @@ export interface MigratedTable {
   key: number
   columns: readonly (readonly [name: string, type: ColumnType])[]
 }
-export type MigratedTableName = 'ip_logs' | 'user_activity' | 'dead_letters' | 'ingested' | 'ip_blocks' | 'cleanup_runs' | 'session_tombstones' | 'sessions'
+export type MigratedTableName = 'ip_logs' | 'user_activity' | 'dead_letters' | 'ingested' | 'ip_blocks' | 'cleanup_runs' | 'session_devices' | 'session_tombstones' | 'sessions'
 
 /** Length of a range of the split `time`, ms. */
 export const RANGE_MS = 60_000
@@ -52,6 +52,12 @@ export const MIGRATED_TABLES: readonly MigratedTable[] = [
       ...text('id'), ...integer('started_at', 'duration_ms'), ['dry_run', 'boolean'], ...text('trigger'), ['complete', 'boolean'], ...text('removed'), ...integer('freed_pages'),
       ...text('error')
     ]
+  },
+  {
+    name: 'session_devices',
+    split: 'none',
+    key: 3,
+    columns: [...text('user_id', 'device', 'network'), ...integer('first_seen_at', 'last_seen_at', 'sessions')]
   },
   {
     name: 'session_tombstones',

@@ -9,7 +9,7 @@ import type { Touches } from './touches.js'
 import { END_REASONS, type EndReason, type RefusalReason } from './vocabulary.js'
 
 export type SessionStorage = Pick<Storage,
-  'findSession' | 'getSession' | 'createSession' | 'rotateSession' | 'updateSessionData' | 'touchSessions' | 'endSessions' | 'listSessions' | 'changeCounter'>
+  'findSession' | 'getSession' | 'createSession' | 'rotateSession' | 'updateSessionData' | 'touchSessions' | 'endSessions' | 'listSessions' | 'listSessionDevices' | 'changeCounter'>
 
 export interface SessionContext {
   storage: SessionStorage

@@ -11,7 +11,8 @@ export const SESSION_EVENTS = [
   'session_use_after_expire', // a token of a session already ended, or a token already replaced, was used
   'session_ended', // a session was ended: by somebody, by the limit, or by the changed-client policy
   'excess_sessions_exceeded', // a user reached the limit of sessions
-  'session_client_changed' // a session was used from another network, browser or system
+  'session_client_changed', // a session was used from another network, browser or system
+  'session_new_device' // a user who had been seen before logged in with a device, or in a network, for the first time
 ] as const
 export type SessionEventName = typeof SESSION_EVENTS[number]
 
@@ -26,7 +27,7 @@ export interface SessionEvent {
   /** The client that caused it, where known. */
   ip: string | null
   userAgent: string | null
-  /** More, by event: `changes`, `limit`, `policy`, `reauthenticated`. */
+  /** More, by event: `changes`, `limit`, `policy`, `reauthenticated`; `device`, `network`, `newDevice`, `newNetwork`. */
   detail: Readonly<Record<string, unknown>>
 }
 export type SessionListener = (event: SessionEvent) => unknown

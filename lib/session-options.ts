@@ -21,6 +21,7 @@ export const sessionOptionSpecs = {
   tokenReuse: option.oneOf('report', ['report', 'end']),
   freshness: option.duration(15 * 60 * SECOND, { min: SECOND }),
   clientChange: option.oneOf('flag', ['off', 'flag', 'revoke']),
+  devices: option.boolean(true),
   dataLimit: option.integer(16_384, { min: 2, max: 1_048_576 }),
   userAgentLimit: option.integer(500, { min: 16, max: 4096 })
 }
@@ -55,6 +56,8 @@ export interface SessionOptions {
   freshness?: number | string
   /** When a session is used from another network (/24, /64) or another browser or system: nothing, a flag, or its end. Default 'flag'. */
   clientChange?: 'off' | 'flag' | 'revoke'
+  /** Whether a login's device and network are remembered, so that `session_new_device` tells of new ones. Default true. */
+  devices?: boolean
   /** Most bytes of a session's `data` as JSON. Default 16384. */
   dataLimit?: number
   /** Most code points kept of a user agent. 16 to 4096. Default 500. */

@@ -3,7 +3,7 @@
  * after they are committed; failures of the database reach the caller as DOORMAN_STORAGE_… errors.
  */
 import { doormanError, show } from '../errors.js'
-import type { MaybePromise, Page, SessionRecord, SessionSelection, SessionTouch } from '../storage/storage.js'
+import { MAX_DEVICES, type MaybePromise, type Page, type SessionDevice, type SessionRecord, type SessionSelection, type SessionTouch } from '../storage/storage.js'
 import { cleanClient } from './client-change.js'
 import type { Clock } from './clock.js'
 import { describeDevice } from './device.js'
@@ -11,6 +11,7 @@ import { parseDuration } from './duration.js'
 import { createLiveSessions, type LiveSessions } from './live-sessions.js'
 import type { RowQueue } from './row-queue.js'
 import { createCounters, endOf, noteEnded, toView, type SessionContext, type SessionStorage } from './session-context.js'
+import { loginDevice, noteDevice } from './session-devices.js'
 import { createSessionEvents, type SessionEventName, type SessionEvents } from './session-events.js'
 import { readAddress, readAfter, readData, readExceptId, readGrace, readId, readIp, readLimit, readUserAgent, readUserId } from './session-input.js'
 import type { ResolvedSessionOptions } from './session-options.js'
@@ -46,6 +47,8 @@ export interface Sessions {
    * @throws DOORMAN_VALUE_INVALID, also for a `userId` or `ip` that is there but undefined: it never means "of everybody"
    */
   list (params?: ListSessions): Promise<Page<SessionView>>
+  /** What a user has logged in with, last seen first, at most 100. @throws DOORMAN_VALUE_INVALID */
+  devices (userId: string): Promise<SessionDevice[]>
   /**
    * Replaces a live token by a new one; the session stays.
    * @throws DOORMAN_SESSION_INVALID when the token is not the current one of a live session
@@ -188,7 +191,8 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
       }
       const token = createToken(random)
       const client = { ip, userAgent }
-      const result = await storage.createSession({ tokenHash: hashToken(token), session: record, limit, now, idleBefore: now - idleTimeout })
+      const device = options.devices ? loginDevice(record) : null
+      const result = await storage.createSession({ tokenHash: hashToken(token), session: record, limit, device, now, idleBefore: now - idleTimeout })
       if (!result.created) {
         events.emit('excess_sessions_exceeded', now, record.userId, null, { ...client, detail: { ...limit } })
         throw doormanError('DOORMAN_SESSION_LIMIT', [result.live])
@@ -197,6 +201,7 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
       events.emit('session_created', now, record.userId, record.id, client, address)
       if (result.evicted.length > 0) events.emit('excess_sessions_exceeded', now, record.userId, record.id, { ...client, detail: { ...limit } })
       noteEnded(context, result.evicted, now)
+      noteDevice(context, record, result.known)
       return { token, session: toView(record, idleTimeout) }
     },
 
@@ -228,6 +233,10 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
       })
       const items = page.items.map(record => alive(record, now)).filter(record => record !== null)
       return { items: items.map(record => toView(record, idleTimeout)), next: page.next }
+    },
+
+    async devices (userId) {
+      return await storage.listSessionDevices(readUserId(userId), MAX_DEVICES)
     },
 
     async rotate (token, { reauthenticated = false, grace = 0 } = {}) {

@@ -10,6 +10,7 @@ export interface Retention {
   /** Sessions not used for this long end. */
   sessionIdle: number
   tombstones: number
+  devices: number
   ipLogs: number
   activity: number
   deadLetters: number
@@ -32,6 +33,7 @@ export function cutoffs (retention: Retention, now: number): Cutoffs {
     sessionsIdle: now - retention.sessionIdle,
     sessionsExpired: now,
     sessionTombstones: now - retention.tombstones,
+    sessionDevices: now - retention.devices,
     ipLogs: now - retention.ipLogs,
     activity: now - retention.activity,
     // They are kept for somebody to look at, and hold addresses in full.

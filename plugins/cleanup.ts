@@ -40,6 +40,8 @@ export interface CleanupOptions {
   activityRetention?: number | string
   /** How long an ended session's reason is known. Default 7d. */
   tombstoneRetention?: number | string
+  /** How long a device is known after the last login with it. Default 180d. */
+  deviceRetention?: number | string
   /** Default 30d. */
   deadLetterRetention?: number | string
   /** How long the cleanup's own history is kept. Default 90d. */
@@ -62,6 +64,7 @@ const specs = {
   addressTruncateAfter: option.duration(null, { min: 3_600_000 }),
   activityRetention: option.duration(7 * 86_400_000),
   tombstoneRetention: option.duration(7 * 86_400_000),
+  deviceRetention: option.duration(180 * 86_400_000),
   deadLetterRetention: option.duration(30 * 86_400_000),
   historyRetention: option.duration(90 * 86_400_000),
   batchSize: option.integer(1000, { min: 1, max: 100_000 }),
@@ -114,6 +117,7 @@ async function cleanup (fastify: FastifyInstance, given: CleanupOptions) {
       return {
         sessionIdle: options.sessionIdleTimeout,
         tombstones: options.tombstoneRetention,
+        devices: options.deviceRetention,
         ipLogs: options.ipLogRetention,
         activity: options.activityRetention,
         deadLetters: options.deadLetterRetention,

@@ -2,7 +2,7 @@
 import { Type, type FastifyPluginCallbackTypebox } from '@fastify/type-provider-typebox'
 import { doormanError } from '../errors.js'
 import { API_KEY } from './access.js'
-import { Address, Empty, iso, pageParams, PageQuery, pageReply, PageReply, replies, sessionReply, SessionReply, strict, Time, UserId } from './schemas.js'
+import { Address, deviceReply, DeviceReply, Empty, iso, pageParams, PageQuery, pageReply, PageReply, replies, sessionReply, SessionReply, strict, Time, UserId } from './schemas.js'
 
 const tags = ['admin: sessions']
 const LIST = 'sessions'
@@ -50,6 +50,17 @@ export const adminSessionsRoutes: FastifyPluginCallbackTypebox = (app, _options,
     const page = await app.sessions.list({ ...filter, ...pageParams(LIST, request.query) })
     return pageReply(LIST, page, session => sessionReply(session))
   })
+
+  app.get('/admin/users/:userId/devices', {
+    config: API_KEY,
+    schema: {
+      tags,
+      summary: 'What a user has logged in with, last seen first',
+      description: 'Devices in networks, at most 100. One that was not seen for longer than `DEVICE_RETENTION` is forgotten.',
+      params: strict({ userId: UserId }),
+      response: replies({ 200: Type.Object({ items: Type.Array(DeviceReply), nextCursor: Type.Null({ description: 'The list is always complete' }) }) }, 401, 429)
+    }
+  }, async request => ({ items: (await app.sessions.devices(request.params.userId)).map(deviceReply), nextCursor: null }))
 
   app.delete('/admin/sessions/:id', {
     config: API_KEY,

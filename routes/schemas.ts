@@ -5,7 +5,7 @@
 import { Type, type Static, type TSchema } from '@fastify/type-provider-typebox'
 import { decodeCursor, encodeCursor, type ListName } from '../lib/cursor.js'
 import type { SessionView } from '../lib/session-types.js'
-import type { Page, PageParams } from '../storage/storage.js'
+import type { Page, PageParams, SessionDevice } from '../storage/storage.js'
 import { doormanError, show } from '../errors.js'
 
 const DEFAULT_LIMIT = 50
@@ -117,3 +117,14 @@ export function sessionReply (session: SessionView, currentId?: string): Static<
     data: session.data
   }
 }
+
+export const DeviceReply = Type.Object({
+  device: Nullable(Type.String({ description: 'Family and system, such as "Firefox on Windows"; null where not known' })),
+  network: Nullable(Type.String({ description: '/24 or /64; null where not known' })),
+  firstSeenAt: Time,
+  lastSeenAt: Time,
+  sessions: Type.Integer({ description: 'Logins' })
+})
+
+export const deviceReply = (seen: SessionDevice): Static<typeof DeviceReply> =>
+  ({ ...seen, firstSeenAt: iso(seen.firstSeenAt), lastSeenAt: iso(seen.lastSeenAt) })

@@ -4,7 +4,7 @@ import type { SessionRecord } from '../storage/storage.js'
 import { API_KEY } from './access.js'
 import { ActivityReply, activityReply } from './activity.js'
 import { IpLogReply, ipLogReply } from './ip-logs.js'
-import { Data, iso, NullableText, replies, strict, Time, UserId } from './schemas.js'
+import { Data, deviceReply, DeviceReply, iso, NullableText, replies, strict, Time, UserId } from './schemas.js'
 
 const tags = ['admin: users']
 
@@ -45,6 +45,7 @@ const ExportReply = Type.Object({
   truncated: Type.Boolean({ description: `True when there are more than ${EXPORT_LIMIT} rows of a kind` }),
   sessions: Type.Array(HeldSession),
   endedSessions: Type.Array(Type.Object({ id: Type.String(), reason: Type.String(), endedAt: Time })),
+  devices: Type.Array(DeviceReply),
   activity: Type.Array(ActivityReply),
   ipLogs: Type.Array(IpLogReply)
 })
@@ -69,6 +70,7 @@ export const usersRoutes: FastifyPluginCallbackTypebox = (app, _options, done) =
       truncated: held.truncated,
       sessions: held.sessions.map(heldSession),
       endedSessions: held.endedSessions.map(({ endedAt, ...ended }) => ({ ...ended, endedAt: iso(endedAt) })),
+      devices: held.devices.map(deviceReply),
       activity: held.activity.map(activityReply),
       ipLogs: held.ipLogs.map(ipLogReply)
     }
@@ -81,7 +83,7 @@ export const usersRoutes: FastifyPluginCallbackTypebox = (app, _options, done) =
       summary: 'End the user\'s sessions and erase everything held about them',
       params: strict({ userId: UserId }),
       response: replies({
-        200: Type.Object({ sessions: Type.Integer(), endedSessions: Type.Integer(), activity: Type.Integer(), ipLogs: Type.Integer(), deadLetters: Type.Integer() }, { description: 'Rows erased' })
+        200: Type.Object({ sessions: Type.Integer(), endedSessions: Type.Integer(), devices: Type.Integer(), activity: Type.Integer(), ipLogs: Type.Integer(), deadLetters: Type.Integer() }, { description: 'Rows erased' })
       }, 401, 429)
     }
   }, async request => {

@@ -49,16 +49,45 @@ export interface SessionLimit { max: number, policy: 'evict-oldest' | 'evict-idl
 /** Which live sessions still count: those used after `idleBefore` whose absolute end is after `now`. */
 export interface Liveness { now: number, idleBefore: number }
 
+/** What a login came from, as far as it is known. */
+export interface LoginDevice {
+  /** Family and system, such as "Firefox on Windows". */
+  device: string | null
+  /** /24 or /64, such as 192.0.2.0/24. */
+  network: string | null
+}
+
+/** Whether a user had been seen before a login: at all, with its device, in its network, with that device in that network. */
+export interface KnownBefore { any: boolean, device: boolean, network: boolean, pair: boolean }
+
+/** A device in a network that a user has logged in with. */
+export interface SessionDevice extends LoginDevice {
+  firstSeenAt: number
+  lastSeenAt: number
+  /** Logins. */
+  sessions: number
+}
+
+/** Most devices kept per user. A new one that exceeds it takes the place of the one seen least recently. */
+export const MAX_DEVICES = 100
+
 export interface SessionCreateParams extends Liveness {
   tokenHash: TokenHash
   session: SessionRecord
   limit: SessionLimit | null
+  /** Recorded in the same transaction, as seen when the session began. Null or left out: nothing is. */
+  device?: LoginDevice | null
   /** Id of a session that gives way to this one in the same transaction, without a tombstone; it may have had the same token. */
   replaces?: string
 }
 
 export type SessionCreateResult =
-  | { created: true, evicted: EndedSession[] }
+  | {
+    created: true
+    evicted: EndedSession[]
+    /** Null where no device was recorded. */
+    known: KnownBefore | null
+  }
   | { created: false, live: number }
 
 export interface EndedSession { id: string, userId: string, reason: EndReason }
@@ -197,7 +226,7 @@ export interface BlockRecord {
 export const ADDRESS_TARGETS = ['ipLogAddresses', 'activityAddresses', 'sessionAddresses'] as const
 export type AddressTarget = typeof ADDRESS_TARGETS[number]
 /** What the sweep removes, in this order, and what it truncates of the rest; a run cut short by its time budget is continued by the next one. */
-export const SWEEP_TARGETS = ['sessionsIdle', 'sessionsExpired', 'sessionTombstones', 'ipLogs', 'activity', 'deadLetters', 'blocks', 'cleanupRuns', 'logInternals', ...ADDRESS_TARGETS] as const
+export const SWEEP_TARGETS = ['sessionsIdle', 'sessionsExpired', 'sessionTombstones', 'sessionDevices', 'ipLogs', 'activity', 'deadLetters', 'blocks', 'cleanupRuns', 'logInternals', ...ADDRESS_TARGETS] as const
 export type SweepTarget = typeof SWEEP_TARGETS[number]
 export const isAddressTarget = (target: SweepTarget): target is AddressTarget => (ADDRESS_TARGETS as readonly SweepTarget[]).includes(target)
 
@@ -247,11 +276,12 @@ export interface LeaseParams {
 export interface UserExport {
   sessions: SessionRecord[]
   endedSessions: { id: string, reason: EndReason, endedAt: number }[]
+  devices: SessionDevice[]
   activity: StoredActivity[]
   ipLogs: StoredIpLog[]
   truncated: boolean
 }
-export interface UserErased { sessions: number, endedSessions: number, activity: number, ipLogs: number, deadLetters: number }
+export interface UserErased { sessions: number, endedSessions: number, devices: number, activity: number, ipLogs: number, deadLetters: number }
 
 /** Everything held with an address. Lists are complete up to `limit` rows each. */
 export interface AddressExport {

@@ -1,6 +1,6 @@
 /** Rows under the contract's column names, which are the same in every engine, and the records they become. */
 import type { IpLogOutcome, IpSource } from '../lib/vocabulary.js'
-import { SWEEP_TARGETS, type CleanupRun, type DeadLetter, type SessionRecord, type StoredActivity, type StoredIpLog } from './records.js'
+import { SWEEP_TARGETS, type CleanupRun, type DeadLetter, type KnownBefore, type LoginDevice, type SessionDevice, type SessionRecord, type StoredActivity, type StoredIpLog } from './records.js'
 
 /** A live session. `Flag`: how the engine has a truth value. */
 export interface SessionRow<Flag = boolean> {
@@ -37,6 +37,31 @@ export function toSession (row: SessionRow<boolean | number>): SessionRecord {
     flagged: Boolean(row.flagged),
     data: row.data
   }
+}
+
+/** What a user has logged in with. A key holds no null: what is not known is empty. */
+export interface DeviceRow { device: string, network: string, first_seen_at: number, last_seen_at: number, sessions: number }
+
+export const DEVICE_COLUMNS = 'device, network, first_seen_at, last_seen_at, sessions'
+
+export const toDevice = (r: DeviceRow): SessionDevice => ({
+  device: r.device || null,
+  network: r.network || null,
+  firstSeenAt: r.first_seen_at,
+  lastSeenAt: r.last_seen_at,
+  sessions: r.sessions
+})
+
+/** The key of a device. */
+export const deviceKey = ({ device, network }: LoginDevice): [device: string, network: string] => [device ?? '', network ?? '']
+
+/** Where the pair is known, so is all of it. */
+export const PAIR_KNOWN: Readonly<KnownBefore> = Object.freeze({ any: true, device: true, network: true, pair: true })
+
+/** What a run removed. One of an earlier version knew fewer kinds. */
+export function toRemoved (json: string): CleanupRun['removed'] {
+  const removed = JSON.parse(json) as Partial<CleanupRun['removed']>
+  return Object.fromEntries(SWEEP_TARGETS.map(target => [target, removed[target] ?? 0])) as CleanupRun['removed']
 }
 
 export interface IpLogRecord {
@@ -86,6 +111,3 @@ export const toActivity = (r: ActivityRecord): StoredActivity => ({ id: r.id, at
 
 export interface DeadLetterRecord { id: number, at: number, kind: string, user_id: string | null, reason: string, content: string }
 export const toDeadLetter = (r: DeadLetterRecord): DeadLetter => ({ id: r.id, at: r.at, kind: r.kind, userId: r.user_id, reason: r.reason, content: r.content })
-
-/** What a cleanup removed, as it was stored. Runs of older releases know fewer kinds of rows. */
-export const toRemoved = (json: string): CleanupRun['removed'] => ({ ...Object.fromEntries(SWEEP_TARGETS.map(target => [target, 0])), ...JSON.parse(json) as object }) as CleanupRun['removed']

@@ -14,7 +14,7 @@ import type { EndReason } from '../lib/vocabulary.js'
 import type {
   ActivityFilter, AddressErased, AddressExport, BlockRecord, CleanupRun, EndedSession, IpLogFilter, LeaseParams, LogAppendResult, LogBatch, MaintainParams,
   MaintainResult, Page, PageParams, SeriesPoint, SessionCreateParams, SessionCreateResult, SessionListParams, SessionLookup,
-  SessionRecord, SessionRotateParams, SessionSelection, SessionTouch, SqlResult, SqlRow, SqlStatement, StoredActivity, StoredIpLog,
+  SessionDevice, SessionRecord, SessionRotateParams, SessionSelection, SessionTouch, SqlResult, SqlRow, SqlStatement, StoredActivity, StoredIpLog,
   SweepParams, SweepTarget, TokenHash, TopBy, TopEntry, UserErased, UserExport
 } from './records.js'
 import type { StorageStats } from './stats.js'
@@ -82,6 +82,8 @@ export interface Storage {
   /** Ends live sessions; each leaves a tombstone with the reason. */
   endSessions (selection: SessionSelection, reason: EndReason, now: number): Promise<EndedSession[]>
   listSessions (params: SessionListParams): Promise<Page<SessionRecord>>
+  /** What a user has logged in with, last seen first. */
+  listSessionDevices (userId: string, limit: number): Promise<SessionDevice[]>
 
   appendLog (batch: LogBatch): Promise<LogAppendResult>
   listIpLogs (filter: IpLogFilter, page: PageParams): Promise<Page<StoredIpLog>>

@@ -15,7 +15,7 @@ const API_KEY = [
   'POST /sessions', 'POST /admin/sessions/introspect', 'GET /admin/sessions', 'DELETE /admin/sessions/:id', 'DELETE /admin/users/:userId/sessions',
   'POST /admin/ip-logs', 'GET /admin/ip-logs', 'GET /admin/ip-logs/top', 'GET /admin/ip-logs/series', 'GET /admin/activity', 'POST /admin/activity',
   'GET /admin/abuse', 'GET /admin/blocks', 'POST /admin/blocks', 'DELETE /admin/blocks/:id', 'GET /admin/cleanup', 'POST /admin/cleanup',
-  'GET /admin/users/:userId/export', 'DELETE /admin/users/:userId', 'GET /admin/addresses/:ip/export', 'DELETE /admin/addresses/:ip', 'GET /metrics'
+  'GET /admin/users/:userId/devices', 'GET /admin/users/:userId/export', 'DELETE /admin/users/:userId', 'GET /admin/addresses/:ip/export', 'DELETE /admin/addresses/:ip', 'GET /metrics'
 ]
 
 /** Routes as Fastify's own tree shows them: `METHOD /path`, without the HEAD that stands beside every GET. */

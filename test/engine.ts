@@ -96,7 +96,7 @@ function sqlite (file: string): TestDatabase {
 }
 
 /** Tables of each part. */
-const TABLES: Record<Part, string> = { main: 'sessions, session_tombstones, ip_blocks, cleanup_runs', log: 'ip_logs, user_activity, dead_letters' }
+const TABLES: Record<Part, string> = { main: 'sessions, session_tombstones, session_devices, ip_blocks, cleanup_runs', log: 'ip_logs, user_activity, dead_letters' }
 
 function postgres (t: Test, url: string): TestDatabase {
   const clients = new Set<pg.Client>()

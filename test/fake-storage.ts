@@ -1,5 +1,5 @@
 /** The session part of the storage in memory, for tests of what builds on it: reads can be made asynchronous, and anything made to fail. */
-import type { EndedSession, Liveness, Page, SessionListParams, SessionLookup, SessionRecord, SessionSelection, SessionTouch } from '../storage/storage.js'
+import type { EndedSession, KnownBefore, Liveness, LoginDevice, Page, SessionDevice, SessionListParams, SessionLookup, SessionRecord, SessionSelection, SessionTouch } from '../storage/storage.js'
 import type { SessionStorage } from '../lib/session-context.js'
 import type { RowQueue } from '../lib/row-queue.js'
 import type { EndReason } from '../lib/vocabulary.js'
@@ -64,6 +64,21 @@ export function createFakeStorage (): FakeStorage {
       ? record.id === selection.id && (selection.userId ?? record.userId) === record.userId
       : record.userId === selection.userId && record.id !== selection.exceptId)
 
+  const devices = new Map<string, SessionDevice[]>()
+
+  function noteDevice (userId: string, { device, network }: LoginDevice, at: number): KnownBefore {
+    const seen = devices.get(userId) ?? []
+    devices.set(userId, seen)
+    const known = {
+      any: seen.length > 0,
+      device: seen.some(other => other.device === device),
+      network: seen.some(other => other.network === network),
+      pair: seen.some(other => other.device === device && other.network === network)
+    }
+    if (!known.pair) seen.push({ device, network, firstSeenAt: at, lastSeenAt: at, sessions: 1 })
+    return known
+  }
+
   const storage: FakeStorage = {
     live,
     ended,
@@ -82,7 +97,7 @@ export function createFakeStorage (): FakeStorage {
       const record = byId(id)?.[1]
       return record === undefined ? null : { ...record }
     },
-    createSession: ({ tokenHash, session, limit, replaces, ...liveness }) => write('createSession', () => {
+    createSession: ({ tokenHash, session, limit, replaces, device = null, ...liveness }) => write('createSession', () => {
       // Refused before anything is changed, as a savepoint would have it.
       if (ended.has(tokenHash)) throw new Error('the token has ended')
       const former = replaces === undefined ? undefined : byId(replaces)?.[0]
@@ -96,7 +111,7 @@ export function createFakeStorage (): FakeStorage {
         for (const [hash, record] of own.slice(0, Math.max(0, own.length - limit.max + 1))) evicted.push(bury(hash, record, 'limit', liveness.now))
       }
       live.set(tokenHash, { ...session })
-      return { created: true, evicted }
+      return { created: true, evicted, known: device === null ? null : noteDevice(session.userId, device, session.createdAt) }
     }),
     rotateSession: ({ sessionId, fromHash, toHash, now, graceUntil, reauthenticated }) => write('rotateSession', () => {
       const record = live.get(fromHash)
@@ -135,6 +150,10 @@ export function createFakeStorage (): FakeStorage {
     changeCounter () {
       call('changeCounter')
       return ended.size
+    },
+    async listSessionDevices (userId, limit) {
+      call('listSessionDevices')
+      return (devices.get(userId) ?? []).slice(0, limit)
     },
     async listSessions ({ userId, ip, limit, after, ...liveness }: SessionListParams): Promise<Page<SessionRecord>> {
       call('listSessions')

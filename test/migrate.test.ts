@@ -27,7 +27,7 @@ let seq = 0
 /** Fills a database with something of everything. */
 async function fill (storage: Storage, rows: number, now = Date.now()): Promise<void> {
   const hash = (n: number) => Buffer.alloc(32, n).toString('hex')
-  for (let n = 0; n < 20; n++) await storage.createSession({ tokenHash: hash(n * 13), session: session(n, now), limit: null, now, idleBefore: 0 })
+  for (let n = 0; n < 20; n++) await storage.createSession({ tokenHash: hash(n * 13), session: session(n, now), limit: null, now, idleBefore: 0, device: n % 5 === 0 ? null : { device: n % 2 === 0 ? null : `a "${n % 3}" 😀`, network: n % 3 === 0 ? null : `192.0.${n}.0/24` } })
   await storage.endSessions({ id: 's3' }, 'revoked', now)
   await storage.rotateSession({ sessionId: 's4', fromHash: hash(4 * 13), toHash: hash(250), now, graceUntil: now + 5000, reauthenticated: null })
   await storage.addBlock({ id: 'b1', cidr: '192.0.2.0/24', until: null, reason: 'scanner', createdAt: now })
@@ -64,6 +64,7 @@ async function everything (storage: Storage) {
   return {
     sessions: (await storage.listSessions({ now: 0, idleBefore: 0, limit: 1000 })).items,
     ended: users.map(user => user.endedSessions.map(ended => JSON.stringify(ended)).sort()),
+    devices: users.map(user => user.devices),
     logs: logs.map(({ id, ...row }) => JSON.stringify(row)).sort(),
     activity: (await storage.listActivity({}, { limit: 1000 })).items.map(({ id, ...row }) => JSON.stringify(row)).sort(),
     blocks: await storage.listBlocks(now),
@@ -75,14 +76,14 @@ t.test('everything arrives, tokens work, and a repeated run finds nothing to do'
   const { dir, from, to } = await withFiles(t)
   const first = await report(t, dir, to)
   t.match(first, { code: 0, mode: 'copy', passes: 2, lastPass: 0, same: true, finished: false })
-  t.match(Object.fromEntries(first.tables.map(({ table, targetRows }) => [table, targetRows])), { ip_logs: 5010, user_activity: 10, dead_letters: 1, ingested: 10, ip_blocks: 1, cleanup_runs: 1, session_tombstones: 2, sessions: 19 })
+  t.match(Object.fromEntries(first.tables.map(({ table, targetRows }) => [table, targetRows])), { ip_logs: 5010, user_activity: 10, dead_letters: 1, ingested: 10, ip_blocks: 1, cleanup_runs: 1, session_devices: 16, session_tombstones: 2, sessions: 19 })
   for (const { checksum, targetChecksum } of first.tables) t.equal(targetChecksum, checksum)
   await t.rejects(open(to), { code: 'DOORMAN_MIGRATION_UNFINISHED' }, 'what a service stored now would be removed again')
 
   const last = await migrate(t, dir, to, '--final')
   t.match(last, { code: 0 })
   t.match(last.stdout, /ip_logs +5010 +[0-9a-f]{12} +5010 +[0-9a-f]{12} +same\n[^]*\n0 rows written, 0 replaced or removed, in 1 pass\.\n0 rows read back and compared\.\nEverything is there\./)
-  t.match(await report(t, dir, to, '--verify'), { code: 0, verified: 5054, same: true })
+  t.match(await report(t, dir, to, '--verify'), { code: 0, verified: 5070, same: true })
   t.match(await migrate(t, dir, to), { code: 1, stderr: /^doorman: This migration was finished on 20/ })
 
   const [before, after] = [await open(from), await open(to)]

@@ -158,6 +158,20 @@ t.test('what a row leaves behind goes with it: reasons, blocks, reported ids, hi
   for (const table of tables) t.equal(await count('log', table), 0, `nothing of it is left in ${table}`)
 })
 
+t.test('a device is known for 180 days after the last login with it', async t => {
+  const { app, ago } = await start(t)
+  const login = (age: number, userId: string) => ago(age, () => app.sessions.create({ userId, ip: '192.0.2.1', userAgent: 'curl/8' }))
+  for (const userId of ['ada', 'bob', 'eve']) await login(200 * DAY, userId)
+  await login(180 * DAY, 'ada')
+  await login(180 * DAY + 1, 'bob')
+  const predicted = await app.cleanup.run({ dryRun: true })
+  const run = await app.cleanup.run()
+  t.equal(run.removed.sessionDevices, 2)
+  t.strictSame(run.removed, predicted.removed)
+  t.match(await app.sessions.devices('ada'), [{ device: 'curl', network: '192.0.2.0/24', firstSeenAt: NOW - 200 * DAY, lastSeenAt: NOW - 180 * DAY, sessions: 2 }])
+  t.strictSame([await app.sessions.devices('bob'), await app.sessions.devices('eve')], [[], []])
+})
+
 t.test('a session both idle and past its end is counted once', async t => {
   const { app, ago } = await start(t)
   await ago(31 * DAY, () => app.sessions.create({ userId: 'both' }))

@@ -7,7 +7,7 @@ import { asHealth } from '../../lib/health.js'
 import type { EndReason } from '../../lib/vocabulary.js'
 import type {
   ActivityFilter, AddressErased, AddressExport, BlockRecord, CleanupRun, CloseReport, ConnectionReport, EndedSession, Health, IpLogFilter, LeaseParams, LogAppendResult, LogBatch, MaintainResult, Page,
-  PageParams, SeriesPoint, SessionCreateParams, SessionCreateResult, SessionListParams, SessionLookup, SessionRecord, SessionRotateParams, SessionSelection,
+  PageParams, SeriesPoint, SessionCreateParams, SessionCreateResult, SessionDevice, SessionListParams, SessionLookup, SessionRecord, SessionRotateParams, SessionSelection,
   SessionTouch, SqlResult, SqlRow, SqlStatement, Storage, StorageFacts, StorageOptions, StorageStats, StoredActivity, StoredIpLog, SweepParams, SweepTarget,
   TokenHash, TopBy, TopEntry, UserErased, UserExport
 } from '../storage.js'
@@ -25,6 +25,7 @@ import { Lookups } from './lookups.js'
 import { openParts, type EngineOptions, type Parts } from './open-parts.js'
 import type { PostgresPool } from './pool.js'
 import { Retention } from './retention.js'
+import { listSessionDevices } from './session-devices.js'
 import { getSession, listSessions } from './session-queries.js'
 import { SessionWrites } from './session-writes.js'
 import { UserData } from './user-data.js'
@@ -89,6 +90,7 @@ class PostgresStorage implements Storage {
   async touchSessions (touches: SessionTouch[]): Promise<void> { return this.#sessions.touch(touches) }
   async endSessions (selection: SessionSelection, reason: EndReason, now: number): Promise<EndedSession[]> { return this.#sessions.end(selection, reason, now) }
   async listSessions (params: SessionListParams): Promise<Page<SessionRecord>> { return listSessions(this.#pool, params) }
+  async listSessionDevices (userId: string, limit: number): Promise<SessionDevice[]> { return listSessionDevices(this.#pool, userId, limit) }
 
   async appendLog (batch: LogBatch): Promise<LogAppendResult> { return this.#appender.append(batch) }
   async listIpLogs (filter: IpLogFilter, page: PageParams): Promise<Page<StoredIpLog>> { return this.#queries.listIpLogs(filter, page) }

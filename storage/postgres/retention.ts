@@ -17,6 +17,7 @@ type RowTarget = Exclude<SweepTarget, AddressTarget>
 
 const PLANS: Record<Exclude<RowTarget, 'sessionsIdle' | 'sessionsExpired'>, readonly SweepPlan[]> = {
   sessionTombstones: [{ table: 'session_tombstones', key: 'token_hash', old: 'ended_at < $1' }],
+  sessionDevices: [{ table: 'session_devices', key: 'user_id, device, network', old: 'last_seen_at < $1' }],
   ipLogs: [{ table: 'ip_logs', key: 'at, id', old: 'at < $1' }],
   activity: [{ table: 'user_activity', key: 'at, id', old: 'at < $1' }],
   deadLetters: [{ table: 'dead_letters', key: 'id', old: 'at < $1' }],

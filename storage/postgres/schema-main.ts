@@ -101,4 +101,19 @@ export const mainMigrations: readonly Migration[] = [{
     `INSERT INTO doorman_counters (name, shard, value) VALUES ('blocks', 0, 0), ${Array.from({ length: COUNTER_SHARDS }, (_, shard) => `('sessions', ${shard}, 0)`).join(', ')}`,
     `INSERT INTO session_slots (slot) VALUES ${Array.from({ length: LOGIN_SLOTS }, (_, slot) => `(${slot})`).join(', ')}`
   ]
+}, {
+  name: 'devices of users',
+  statements: [
+    // Nothing refers to it, so that it outlives the sessions. Unknown is '': a key holds no null, and two unknowns are the same.
+    `CREATE TABLE session_devices (
+      user_id text COLLATE "C" NOT NULL,
+      device text COLLATE "C" NOT NULL,
+      network text COLLATE "C" NOT NULL,
+      first_seen_at bigint NOT NULL,
+      last_seen_at bigint NOT NULL,
+      sessions bigint NOT NULL,
+      PRIMARY KEY (user_id, device, network)
+    )`,
+    'CREATE INDEX session_devices_by_use ON session_devices (last_seen_at)'
+  ]
 }]

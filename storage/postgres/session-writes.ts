@@ -6,9 +6,11 @@
  */
 import { doormanError } from '../../errors.js'
 import type { EndReason } from '../../lib/vocabulary.js'
-import type { EndedSession, SessionCreateParams, SessionCreateResult, SessionLimit, SessionRotateParams, SessionSelection, SessionTouch } from '../storage.js'
+import type { EndedSession, KnownBefore, SessionCreateParams, SessionCreateResult, SessionLimit, SessionRotateParams, SessionSelection, SessionTouch } from '../storage.js'
 import type { Attempt, Pool, Queryable, Statement } from './pool-types.js'
+import { deviceKey } from '../rows.js'
 import { COUNTER_SHARDS, LOGIN_SLOTS } from './schema-main.js'
+import { knownBefore, withDevice } from './session-devices.js'
 import { hashBytes, SESSION_COLUMNS, sessionParameters, sessionValues } from './session-rows.js'
 
 /** Tells other processes that sessions changed. `$1` is the shard. */
@@ -20,6 +22,7 @@ const CREATE: Statement = {
   text: `INSERT INTO sessions (token_hash, ${SESSION_COLUMNS}) SELECT $1::bytea, ${sessionParameters(2)}
     WHERE NOT EXISTS (SELECT FROM session_tombstones WHERE token_hash = $1) AND NOT EXISTS (SELECT FROM sessions WHERE id = $2)`
 }
+const CREATE_SEEN: Statement = { name: 'doorman_create_session_seen', text: withDevice(CREATE.text) }
 const CREATED: Statement = { name: 'doorman_session_created', text: 'SELECT FROM sessions WHERE token_hash = $1 AND id = $2' }
 const GIVE_WAY: Statement = { name: 'doorman_session_gives_way', text: `WITH gone AS (DELETE FROM sessions WHERE id = $2 RETURNING id) ${counted('gone')}` }
 
@@ -94,8 +97,7 @@ export class SessionWrites {
     const { limit, replaces, session: { userId } } = params
     if (limit === null && replaces === undefined) {
       return this.#pool.run({ lane: 'interactive', rows: 1 }, async (client, attempt) => {
-        await insert(client, attempt, params)
-        return { created: true, evicted: [] }
+        return { created: true, evicted: [], known: await insert(client, attempt, params) }
       })
     }
     const lock = limit === null ? {} : { first: `SELECT FROM session_slots WHERE slot = ${slotOf(userId)} FOR UPDATE` }
@@ -103,8 +105,7 @@ export class SessionWrites {
       if (replaces !== undefined) await client.query(GIVE_WAY, [this.#shard, replaces])
       const made = limit === null ? [] : await this.#makeRoom(client, attempt, params, limit)
       if (!Array.isArray(made)) return made
-      await insert(client, attempt, params)
-      return { created: true, evicted: made }
+      return { created: true, evicted: made, known: await insert(client, attempt, params) }
     })
   }
 
@@ -163,9 +164,13 @@ export class SessionWrites {
   }
 }
 
-async function insert (client: Queryable, attempt: Attempt, { tokenHash, session }: SessionCreateParams): Promise<void> {
-  if ((await client.query(CREATE, [hashBytes(tokenHash), ...sessionValues(session)])).rowCount === 1) return
-  if (attempt.uncertain && (await client.query(CREATED, [hashBytes(tokenHash), session.id])).rowCount === 1) return
+async function insert (client: Queryable, attempt: Attempt, { tokenHash, session, device = null }: SessionCreateParams): Promise<KnownBefore | null> {
+  const values = [hashBytes(tokenHash), ...sessionValues(session)]
+  const { rowCount, rows } = await (device === null ? client.query<KnownBefore>(CREATE, values) : client.query<KnownBefore>(CREATE_SEEN, [...values, ...deviceKey(device)]))
+  if (rowCount === 1) return rows[0] ?? null
+  if (attempt.uncertain && (await client.query(CREATED, [hashBytes(tokenHash), session.id])).rowCount === 1) {
+    return device === null ? null : knownBefore(client, session, device)
+  }
   throw doormanError('DOORMAN_CONSTRAINT', ['the token has ended, or the id is taken'])
 }
 

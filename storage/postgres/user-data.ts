@@ -1,10 +1,11 @@
 /** Everything held about a user: told, or erased. */
 import type { EndReason } from '../../lib/vocabulary.js'
-import type { SessionRecord, UserErased, UserExport } from '../storage.js'
+import type { UserErased, UserExport } from '../storage.js'
 import type { LogQueries } from './log-queries.js'
 import type { Pool } from './pool-types.js'
 import { announce } from './retention.js'
 import { toSession, type SessionRow } from '../rows.js'
+import { readDevices } from './session-devices.js'
 import { SESSION_COLUMNS } from './session-rows.js'
 
 /** Rows per step when a user is erased. */
@@ -12,8 +13,9 @@ const ERASE_STEP = 1000
 
 const ERASE_SESSIONS = `WITH live AS (DELETE FROM sessions WHERE user_id = $1 RETURNING 1),
   ended AS (DELETE FROM session_tombstones WHERE user_id = $1 RETURNING 1),
+  devices AS (DELETE FROM session_devices WHERE user_id = $1 RETURNING 1),
   announced AS (${announce('live')})
-  SELECT (SELECT count(*) FROM live) AS sessions, (SELECT count(*) FROM ended) AS "endedSessions"`
+  SELECT (SELECT count(*) FROM live) AS sessions, (SELECT count(*) FROM ended) AS "endedSessions", (SELECT count(*) FROM devices) AS devices`
 
 /** Reads and erases what is held about a user. */
 export class UserData {
@@ -32,16 +34,16 @@ export class UserData {
       this.#queries.listActivity({ userId }, { limit }),
       this.#queries.listIpLogs({ userId }, { limit })
     ])
-    const truncated = activity.next !== null || ipLogs.next !== null || held.sessions.length === limit || held.endedSessions.length === limit
+    const truncated = activity.next !== null || ipLogs.next !== null || [held.sessions, held.endedSessions, held.devices].some(({ length }) => length === limit)
     return { ...held, activity: activity.items, ipLogs: ipLogs.items, truncated }
   }
 
-  #sessions (userId: string, limit: number): Promise<{ sessions: SessionRecord[], endedSessions: UserExport['endedSessions'] }> {
+  #sessions (userId: string, limit: number): Promise<Pick<UserExport, 'sessions' | 'endedSessions' | 'devices'>> {
     return this.#pool.run({ lane: 'interactive', readOnly: true }, async client => {
       const live = await client.query<SessionRow>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE user_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2`, [userId, limit])
       const ended = await client.query<{ id: string, reason: EndReason, endedAt: number }>(
         'SELECT session_id AS id, reason, ended_at AS "endedAt" FROM session_tombstones WHERE user_id = $1 ORDER BY ended_at DESC, session_id DESC LIMIT $2', [userId, limit])
-      return { sessions: live.rows.map(toSession), endedSessions: ended.rows }
+      return { sessions: live.rows.map(toSession), endedSessions: ended.rows, devices: await readDevices(client, userId, limit) }
     })
   }
 
@@ -50,7 +52,7 @@ export class UserData {
    * and the WAL have them for as long as they are kept.
    */
   async erase (userId: string): Promise<UserErased> {
-    const sessions = await this.#pool.run({ lane: 'interactive', rows: 1 }, async client => (await client.query<{ sessions: number, endedSessions: number }>(ERASE_SESSIONS, [userId])).rows[0]!)
+    const sessions = await this.#pool.run({ lane: 'interactive', rows: 1 }, async client => (await client.query<Pick<UserErased, 'sessions' | 'endedSessions' | 'devices'>>(ERASE_SESSIONS, [userId])).rows[0]!)
     const activity = await this.#eraseRows('user_activity', 'at, id', userId)
     const ipLogs = await this.#eraseRows('ip_logs', 'at, id', userId)
     const deadLetters = await this.#eraseRows('dead_letters', 'id', userId)

@@ -11,7 +11,7 @@ import type { EndReason } from '../../lib/vocabulary.js'
 import { isAddressTarget } from '../storage.js'
 import type {
   ActivityFilter, AddressErased, AddressExport, BlockRecord, CleanupRun, CloseReport, ConnectionReport, EndedSession, FileStats, Health, IpLogFilter, LeaseParams, LogAppendResult, LogBatch,
-  MaintainParams, MaintainResult, MaybePromise, Page, PageParams, SeriesPoint, SessionCreateParams, SessionCreateResult, SessionListParams,
+  MaintainParams, MaintainResult, MaybePromise, Page, PageParams, SeriesPoint, SessionCreateParams, SessionCreateResult, SessionDevice, SessionListParams,
   SessionLookup, SessionRecord, SessionRotateParams, SessionSelection, SessionTouch, SqlResult, SqlRow, SqlStatement, Storage, StorageFacts, StorageLogger,
   StorageOptions, StorageStats, StoredActivity, StoredIpLog, SweepParams, SweepTarget, TokenHash, TopBy, TopEntry, UserErased, UserExport
 } from '../storage.js'
@@ -116,6 +116,7 @@ class SqliteStorage implements Storage {
 
   endSessions (selection: SessionSelection, reason: EndReason, now: number): Promise<EndedSession[]> { return this.#change('endSessions', { selection, reason, now }) }
   listSessions (params: SessionListParams): Promise<Page<SessionRecord>> { return this.#reader.run('listSessions', params) }
+  listSessionDevices (userId: string, limit: number): Promise<SessionDevice[]> { return this.#reader.run('listSessionDevices', { userId, limit }) }
 
   // -------------------------------------------------------------- the log
 
@@ -158,16 +159,16 @@ class SqliteStorage implements Storage {
 
   async exportUser (userId: string, limit: number): Promise<UserExport> {
     const [held, activity, ipLogs] = await Promise.all([
-      this.#reader.run<Pick<UserExport, 'sessions' | 'endedSessions'>>('exportSessions', { userId, limit }),
+      this.#reader.run<Pick<UserExport, 'sessions' | 'endedSessions' | 'devices'>>('exportSessions', { userId, limit }),
       this.listActivity({ userId }, { limit }),
       this.listIpLogs({ userId }, { limit })
     ])
-    const truncated = activity.next !== null || ipLogs.next !== null || held.sessions.length === limit || held.endedSessions.length === limit
+    const truncated = activity.next !== null || ipLogs.next !== null || [held.sessions, held.endedSessions, held.devices].some(({ length }) => length === limit)
     return { ...held, activity: activity.items, ipLogs: ipLogs.items, truncated }
   }
 
   async eraseUser (userId: string): Promise<UserErased> {
-    const erased: UserErased = { ...await this.#change<Pick<UserErased, 'sessions' | 'endedSessions'>>('eraseSessions', { userId }), activity: 0, ipLogs: 0, deadLetters: 0 }
+    const erased: UserErased = { ...await this.#change<Pick<UserErased, 'sessions' | 'endedSessions' | 'devices'>>('eraseSessions', { userId }), activity: 0, ipLogs: 0, deadLetters: 0 }
     for (;;) {
       const step = await this.#writer.run<LogErasure>('eraseLog', { userId, limit: ERASE_STEP })
       if (step.activity + step.ipLogs + step.deadLetters === 0) break

@@ -80,6 +80,7 @@ export function exportPlan ({ name, columns }: MigratedTable, spill: number): Ex
     ingested: () => ({ ...timed('ingested', 'key'), fingerprint: `count(*) || '-' || sum(at % ${RANGE_MS}) || '-' || sum(length(key)) || '-' || sum(unicode(substr(key, -1)))` }),
     ip_blocks: () => whole('ip_blocks'),
     cleanup_runs: () => whole('cleanup_runs'),
+    session_devices: () => ({ ...whole('session_devices'), order: 'user_id, device, network', position: row => row.slice(0, 3) as string[] }),
     session_tombstones: () => hashed('session_tombstones'),
     sessions: () => hashed('sessions')
   }

@@ -9,6 +9,7 @@ import type { Binding, Connection } from './connection.js'
 import { addressSql, AT_SQL, IDS_PER_MS, IP_LOG_COLUMNS } from './schema-log.js'
 import type { ScanPosition } from '../address-scan.js'
 import { toActivity, toDeadLetter, toIpLog, toRemoved, toSession, type ActivityRecord, type DeadLetterRecord, type IpLogRecord, type SessionRow } from '../rows.js'
+import { listSessionDevices } from './session-devices.js'
 import { SESSION_COLUMNS } from './session-rows.js'
 import { findText } from './text-dictionary.js'
 
@@ -142,11 +143,11 @@ export function listCleanupRuns (connection: Connection, { limit, after }: PageP
 }
 
 /** What the main file holds about a user; the log's part comes from `listIpLogs` and `listActivity`. */
-export function exportSessions (connection: Connection, { userId, limit }: { userId: string, limit: number }): Pick<UserExport, 'sessions' | 'endedSessions'> {
+export function exportSessions (connection: Connection, { userId, limit }: { userId: string, limit: number }): Pick<UserExport, 'sessions' | 'endedSessions' | 'devices'> {
   const sessions = connection.all<SessionRow<number>>(`SELECT ${SESSION_COLUMNS} FROM sessions WHERE user_id = ? ORDER BY created_at DESC LIMIT ?`, userId, limit)
   const ended = connection.all<{ id: EndedSession['id'], reason: EndReason, endedAt: number }>(
     'SELECT session_id AS id, reason, ended_at AS endedAt FROM session_tombstones WHERE user_id = ? ORDER BY ended_at DESC LIMIT ?', userId, limit)
-  return { sessions: sessions.map(toSession), endedSessions: ended }
+  return { sessions: sessions.map(toSession), endedSessions: ended, devices: listSessionDevices(connection, { userId, limit }) }
 }
 
 // ---------------------------------------------------------------- rows at positions that a look found; those gone meanwhile are left out

@@ -8,6 +8,7 @@ import { deadLettersAt, activityAt, exportSessions, getSession, listActivity, li
 import { countSweepable, sweepFile } from './retention-writes.js'
 import type { AddressPass, LookParams } from '../address-scan.js'
 import { SWEEP_TARGETS, type SweepTarget, type TokenHash } from '../storage.js'
+import { listSessionDevices } from './session-devices.js'
 import { answer, runThread, type Post, type ThreadService } from './thread-shell.js'
 
 await runThread(startReader)
@@ -24,6 +25,7 @@ async function startReader ({ location }: ThreadSettings, { reply }: Post): Prom
   const queries: Record<string, (params: unknown) => unknown> = {
     getSession: onMain(getSession),
     listSessions: onMain(listSessions),
+    listSessionDevices: onMain(listSessionDevices),
     listBlocks: onMain(listBlocks),
     listCleanupRuns: onMain(listCleanupRuns),
     exportSessions: onMain(exportSessions),

@@ -1,6 +1,6 @@
 /** What the sweep, the lease and the erasure change. Each call is one small transaction of the maintenance lane. */
 import type { EndReason } from '../../lib/vocabulary.js'
-import { isAddressTarget, type AddressTarget, type BlockRecord, type CleanupRun, type LeaseParams, type MaintainParams, type MaintainResult, type SweepParams, type SweepTarget } from '../storage.js'
+import { isAddressTarget, type AddressTarget, type BlockRecord, type CleanupRun, type LeaseParams, type MaintainParams, type MaintainResult, type SweepParams, type SweepTarget, type UserErased } from '../storage.js'
 import { countFullAddresses } from './address-scan.js'
 import type { Binding, Connection, FileName } from './connection.js'
 import { IDS_PER_MS } from './schema-log.js'
@@ -16,6 +16,7 @@ const PLANS: Record<Exclude<SweepTarget, AddressTarget>, readonly SweepPlan[]> =
   sessionsIdle: [plan('main', 'sessions', 'last_active_at < ?')],
   sessionsExpired: [plan('main', 'sessions', 'expires_at <= ?')],
   sessionTombstones: [plan('main', 'session_tombstones', 'ended_at < ?')],
+  sessionDevices: [plan('main', 'session_devices', 'last_seen_at < ?')],
   ipLogs: [plan('log', 'ip_log_rows', 'id < ?', before => before * IDS_PER_MS)],
   activity: [plan('log', 'user_activity', 'at < ?')],
   deadLetters: [plan('log', 'dead_letters', 'at < ?')],
@@ -103,11 +104,12 @@ export function removeBlock (connection: Connection, { id }: { id: string }): bo
   return connection.run('DELETE FROM ip_blocks WHERE id = ?', id).changes === 1
 }
 
-/** Removes all sessions and tombstones of a user. The freed bytes are overwritten (secure_delete is on for the erasing connection). */
-export function eraseSessions (connection: Connection, { userId }: { userId: string }): { sessions: number, endedSessions: number } {
+/** Removes all sessions, tombstones and devices of a user. The freed bytes are overwritten (secure_delete is on for the erasing connection). */
+export function eraseSessions (connection: Connection, { userId }: { userId: string }): Pick<UserErased, 'sessions' | 'endedSessions' | 'devices'> {
   const sessions = connection.run('DELETE FROM sessions WHERE user_id = ?', userId).changes
   const endedSessions = connection.run('DELETE FROM session_tombstones WHERE user_id = ?', userId).changes
-  return { sessions, endedSessions }
+  const devices = connection.run('DELETE FROM session_devices WHERE user_id = ?', userId).changes
+  return { sessions, endedSessions, devices }
 }
 
 export interface LogErasure { activity: number, ipLogs: number, deadLetters: number }

@@ -101,4 +101,19 @@ CREATE TRIGGER blocks_removed AFTER DELETE ON ip_blocks BEGIN
   UPDATE doorman_counters SET value = value + 1 WHERE name = 'blocks';
 END;
 `
+}, {
+  name: 'devices of users',
+  // Nothing refers to it, so that it outlives the sessions. Unknown is '': a key holds no null, and two unknowns are the same.
+  sql: `
+CREATE TABLE session_devices (
+  user_id TEXT NOT NULL,
+  device TEXT NOT NULL,
+  network TEXT NOT NULL,
+  first_seen_at INTEGER NOT NULL,
+  last_seen_at INTEGER NOT NULL,
+  sessions INTEGER NOT NULL,
+  PRIMARY KEY (user_id, device, network)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX session_devices_by_use ON session_devices (last_seen_at);
+`
 }]

@@ -4,10 +4,11 @@ import type { EndReason } from '../../lib/vocabulary.js'
 import type { EndedSession, SessionCreateParams, SessionCreateResult, SessionRotateParams, SessionSelection, SessionTouch } from '../storage.js'
 import type { Binding, Connection } from './connection.js'
 import { hashBytes } from './point-reads.js'
+import { recordDevice } from './session-devices.js'
 import { SESSION_COLUMNS, sessionValues } from './session-rows.js'
 
 /** The limit is exact under parallel logins, because counting, evicting and inserting share one write transaction. */
-export function createSession (connection: Connection, { tokenHash, session, limit, now, idleBefore, replaces }: SessionCreateParams): SessionCreateResult {
+export function createSession (connection: Connection, { tokenHash, session, limit, now, idleBefore, replaces, device = null }: SessionCreateParams): SessionCreateResult {
   const hash = hashBytes(tokenHash)
   if (replaces !== undefined) connection.run('DELETE FROM sessions WHERE id = ?', replaces)
   let evicted: EndedSession[] = []
@@ -25,7 +26,7 @@ export function createSession (connection: Connection, { tokenHash, session, lim
   const { changes } = connection.run(`INSERT INTO sessions (token_hash, ${SESSION_COLUMNS}) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
     WHERE NOT EXISTS (SELECT 1 FROM session_tombstones WHERE token_hash = ?)`, hash, ...sessionValues(session), hash)
   if (changes === 0) throw doormanError('DOORMAN_CONSTRAINT', ['the token has ended'])
-  return { created: true, evicted }
+  return { created: true, evicted, known: device === null ? null : recordDevice(connection, session.userId, device, session.createdAt) }
 }
 
 /** Conditional on the present token, so of many parallel rotations exactly one wins. */

@@ -116,7 +116,7 @@ export const mutations: readonly Mutation[] = [
     scenario: 4,
     file: 'lib/sessions.js',
     from: 'await storage.createSession(',
-    to: '(params => { setTimeout(() => storage.createSession(params), 300); return { created: true, evicted: [] }; })(',
+    to: '(params => { setTimeout(() => storage.createSession(params), 300); return { created: true, evicted: [], known: null }; })(',
     why: 'answers a login before its session is stored',
     breaks: 'committed: acknowledged sessions lost'
   },

@@ -45,7 +45,7 @@ t.test('each check finds what it is for, and the others still run', async t => {
   const shared = changed(storage, { close: async () => ({ notStored: 0 }) })
   const doctor = (changes: Partial<Storage>, more: Partial<Parameters<typeof runDoctor>[0]> = {}) =>
     runDoctor({ storage: changed(storage, changes), openAnother: async () => shared, holdLock: null, clock: Date.now, ...more })
-  const empty = { sessions: [], endedSessions: [], activity: [], ipLogs: [], truncated: false }
+  const empty = { sessions: [], endedSessions: [], devices: [], activity: [], ipLogs: [], truncated: false }
 
   const [report] = await storage.connections()
   t.strictSame(failed(await doctor({ connections: async () => [{ ...report!, pragmas: { journal_mode: 'delete' } }] })), [
@@ -54,7 +54,7 @@ t.test('each check finds what it is for, and the others still run', async t => {
   t.strictSame(failed(await doctor({ getSession: async () => null })), ['single connection: write and read back: read back undefined'])
   t.strictSame(failed(await doctor({}, { openAnother: async () => changed(shared, { exportUser: async () => empty }) })), ['5 concurrent workers: 0 of 100 writes arrived'])
   t.strictSame(failed(await doctor({ check: async () => ['row 7 missing', 'page 3 lost'] })), ['integrity: row 7 missing; page 3 lost'])
-  t.match(failed(await doctor({ eraseUser: async () => ({ sessions: 0, endedSessions: 0, activity: 0, ipLogs: 0, deadLetters: 0 }) })), [
+  t.match(failed(await doctor({ eraseUser: async () => ({ sessions: 0, endedSessions: 0, devices: 0, activity: 0, ipLogs: 0, deadLetters: 0 }) })), [
     /^own rows removed: 101 rows are left of user doorman-doctor-/
   ])
   const findings = await doctor({})

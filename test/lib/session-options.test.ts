@@ -15,6 +15,7 @@ t.test('defaults', async t => {
     tokenReuse: 'report',
     freshness: 900_000,
     clientChange: 'flag',
+    devices: true,
     dataLimit: 16_384,
     userAgentLimit: 500
   })

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { inspect } from 'node:util'
+import { createAnonymizer } from '../../lib/anonymizer.js'
 import type { SessionEvent } from '../../lib/session-events.js'
 import { SESSION_EVENTS } from '../../lib/session-events.js'
 import { resolveSessionOptions, type SessionOptions } from '../../lib/session-options.js'
@@ -459,6 +460,83 @@ t.test('policy off and policy revoke', async t => {
   t.equal(reasonOf(await sessions.validate(stolen, { ip: '192.0.2.1', userAgent: '' })), 'client-changed')
   t.same(names(), ['session_created', 'session_client_changed', 'session_client_changed', 'session_ended', 'session_use_after_expire'])
   t.equal(sessions.stats().ended['client-changed'], 1)
+})
+
+t.test('R41: a login with a new device, or from a new network, is reported; what changes every day is not', async t => {
+  const { sessions, login, events, storage, time } = setUp()
+  const news = () => events.splice(0).filter(({ name }) => name === 'session_new_device')
+  await login('ada', { ip: '192.0.2.1', userAgent: FIREFOX })
+  t.same(news(), [], 'the first login of all')
+  for (const client of [{ ip: '192.0.2.9', userAgent: FIREFOX }, { ip: '::ffff:192.0.2.200', userAgent: FIREFOX.replaceAll('128', '140') }]) await login('ada', client)
+  t.same(news(), [], 'the same /24, a newer version of the browser')
+
+  const { session } = await login('ada', { ip: '2001:db8:1:2::1', userAgent: FIREFOX })
+  t.same(news(), [{
+    name: 'session_new_device',
+    at: START,
+    userId: 'ada',
+    sessionId: session.id,
+    reason: null,
+    ip: '2001:db8:1:2::1',
+    userAgent: FIREFOX,
+    detail: { device: 'Firefox on Windows', network: '2001:db8:1:2::/64', newDevice: false, newNetwork: true }
+  }])
+  await login('ada', { ip: '2001:db8:1:2:a8d3:15ff:fe3c:77d1', userAgent: FIREFOX })
+  t.same(news(), [], 'a privacy address of the same /64')
+
+  time.now += DAY
+  await login('ada', { ip: '192.0.2.7', userAgent: LINUX })
+  t.match(news(), [{ at: START + DAY, detail: { device: 'Firefox on Linux', network: '192.0.2.0/24', newDevice: true, newNetwork: false } }])
+  await login('ada', { ip: '2001:db8:1:2::9', userAgent: LINUX })
+  t.match(news(), [{ detail: { newDevice: false, newNetwork: false } }], 'both known, but not together')
+  await login('ada', { ip: '198.51.100.1', userAgent: 'curl/8.5.0' })
+  t.match(news(), [{ detail: { device: 'curl', network: '198.51.100.0/24', newDevice: true, newNetwork: true } }])
+  await login('ada', { ip: '192.0.2.7' })
+  t.match(news(), [{ userAgent: null, detail: { device: null, newDevice: true, newNetwork: false } }], 'leaving the user agent out is no way around it')
+  await login('ada', { userAgent: 'curl/8.6.0' })
+  t.match(news(), [{ ip: null, detail: { device: 'curl', network: null, newDevice: false, newNetwork: true } }])
+  const before = await sessions.devices('ada')
+  await login('ada')
+  t.same(news(), [], 'neither known: nothing to say')
+  t.same(await sessions.devices('ada'), before)
+  await login('bob', { ip: '203.0.113.1', userAgent: LINUX })
+  t.same(news(), [], 'of another user')
+  t.equal(storage.calls['listSessionDevices'], 2)
+  await t.rejects(sessions.devices(''), { code: 'DOORMAN_VALUE_INVALID' })
+})
+
+t.test('the uses of a session make no device known', async t => {
+  const { sessions, login, queue } = setUp()
+  const { token } = await login('ada', { ip: '192.0.2.1', userAgent: FIREFOX })
+  t.match(await sessions.validate(token, { ip: '198.51.100.1', userAgent: LINUX }), { valid: true, session: { flagged: true } })
+  const { token: next } = await sessions.rotate(token, { reauthenticated: true })
+  t.match(await sessions.validate(next, { ip: '198.51.100.1', userAgent: LINUX }), { valid: true })
+  await queue.flush()
+  t.match(await sessions.devices('ada'), [{ device: 'Firefox on Windows', network: '192.0.2.0/24' }])
+  t.equal((await sessions.devices('ada')).length, 1)
+})
+
+t.test('devices: of an address that is anonymised, what is left of it', async t => {
+  const truncate = createAnonymizer({ mode: 'truncate', clock: () => START })
+  const cut = setUp({}, { storedAddress: truncate.apply })
+  for (const ip of ['192.0.2.1', '192.0.2.77', '2001:db8:1:2::1', '2001:db8:1:3::1']) await cut.login('ada', { ip, userAgent: FIREFOX })
+  t.match((await cut.sessions.devices('ada')).map(({ network }) => network), ['192.0.2.0/24', '2001:db8:1::/64'])
+  t.equal(cut.names().filter(name => name === 'session_new_device').length, 1)
+
+  const hash = createAnonymizer({ mode: 'hash', clock: () => START })
+  const hidden = setUp({}, { storedAddress: hash.apply })
+  for (const ip of ['192.0.2.1', '198.51.100.1']) await hidden.login('ada', { ip, userAgent: FIREFOX })
+  t.match(await hidden.sessions.devices('ada'), [{ device: 'Firefox on Windows', network: null }])
+  await hidden.login('ada', { ip: '192.0.2.1' })
+  t.match(hidden.events.filter(({ name }) => name === 'session_new_device'), [{ detail: { device: null, network: null, newDevice: true, newNetwork: false } }])
+})
+
+t.test('devices: off', async t => {
+  const { sessions, login, names } = setUp({ devices: false })
+  await login('ada', { ip: '192.0.2.1', userAgent: FIREFOX })
+  await login('ada', { ip: '198.51.100.1', userAgent: LINUX })
+  t.same(names(), ['session_created', 'session_created'])
+  t.same(await sessions.devices('ada'), [])
 })
 
 t.test('stats are a copy', async t => {

@@ -5,7 +5,7 @@ import { SWEEP_TARGETS } from '../../storage/storage.js'
 import { fakeStorage } from './sweep-fixture.js'
 
 const NOW = 1_000_000
-const retention = { sessionIdle: 100, tombstones: 200, ipLogs: 300, activity: 400, deadLetters: 500, history: 600, fullAddresses: null }
+const retention = { sessionIdle: 100, tombstones: 200, ipLogs: 300, activity: 400, deadLetters: 500, history: 600, fullAddresses: null, devices: 700 }
 
 function setup (change: Partial<SweepWork> = {}) {
   const storage = fakeStorage()
@@ -20,6 +20,7 @@ t.test('every kind of row has its own limit', async t => {
     sessionsIdle: NOW - 100,
     sessionsExpired: NOW,
     sessionTombstones: NOW - 200,
+    sessionDevices: NOW - 700,
     ipLogs: NOW - 300,
     activity: NOW - 400,
     deadLetters: NOW - 500,
@@ -51,7 +52,7 @@ t.test('removes what is older, exactly, in the order of the targets and in batch
   await run()
   t.strictSame(storage.rows.ipLogs, [NOW - 300, NOW])
   t.match(outcome, { removed: { ipLogs: 5, activity: 3, sessionsIdle: 0 }, freedPages: 0, complete: true })
-  t.strictSame(storage.log, ['sessionsIdle 0', 'sessionsExpired 0', 'sessionTombstones 0', 'ipLogs 3', 'ipLogs 2', 'activity 3', 'activity 0', 'deadLetters 0', 'blocks 0', 'cleanupRuns 0', 'logInternals 0', 'maintain 0 optimize'])
+  t.strictSame(storage.log, ['sessionsIdle 0', 'sessionsExpired 0', 'sessionTombstones 0', 'sessionDevices 0', 'ipLogs 3', 'ipLogs 2', 'activity 3', 'activity 0', 'deadLetters 0', 'blocks 0', 'cleanupRuns 0', 'logInternals 0', 'maintain 0 optimize'])
 })
 
 t.test('blocks and sessions that end now are over, others are kept while they are not older than the limit', async t => {
@@ -160,27 +161,27 @@ t.test('so does a lost lease, before the next step', async t => {
 })
 
 t.test('a run that was cut short is followed by one that starts after the kind of row it stopped at', async t => {
-  let left = 5
+  let left = 6
   const { storage, run, place } = setup({ goOn: async () => left-- > 0 })
   storage.rows.ipLogs = Array.from({ length: 30 }, (_, i) => i)
   storage.rows.activity = [1, 2]
   await run()
-  t.strictSame(storage.log.splice(0), ['sessionsIdle 0', 'sessionsExpired 0', 'sessionTombstones 0', 'ipLogs 3', 'ipLogs 3'])
+  t.strictSame(storage.log.splice(0), ['sessionsIdle 0', 'sessionsExpired 0', 'sessionTombstones 0', 'sessionDevices 0', 'ipLogs 3', 'ipLogs 3'])
   t.equal(place.stoppedAt, 'ipLogs')
-  left = 9
+  left = 10
   await run()
-  t.strictSame(storage.log.splice(0), ['activity 2', 'deadLetters 0', 'blocks 0', 'cleanupRuns 0', 'logInternals 0', 'sessionsIdle 0', 'sessionsExpired 0', 'sessionTombstones 0', 'ipLogs 3'])
+  t.strictSame(storage.log.splice(0), ['activity 2', 'deadLetters 0', 'blocks 0', 'cleanupRuns 0', 'logInternals 0', 'sessionsIdle 0', 'sessionsExpired 0', 'sessionTombstones 0', 'sessionDevices 0', 'ipLogs 3'])
   left = 100
   await run()
   t.strictSame(storage.log.splice(0, 1), ['activity 0'], 'still')
   t.equal(place.stoppedAt, null)
   await run()
   t.equal(storage.log.filter(step => step.startsWith('maintain')).length, 2)
-  t.equal(storage.log.lastIndexOf('sessionsIdle 0'), storage.log.length - 10, 'from the first again, after a complete one')
+  t.equal(storage.log.lastIndexOf('sessionsIdle 0'), storage.log.length - SWEEP_TARGETS.length - 1, 'from the first again, after a complete one')
 })
 
 t.test('so is one that stopped at the last kind, or failed', async t => {
-  let left = 8
+  let left = SWEEP_TARGETS.length - 1
   const { storage, run, place } = setup({ goOn: async () => left-- > 0 })
   await run()
   t.equal(place.stoppedAt, 'logInternals')

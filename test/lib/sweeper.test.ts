@@ -24,7 +24,7 @@ function setup (change: Partial<SweeperOptions> = {}, storage = fakeStorage()) {
   }
   const sweeper = createSweeper({
     storage,
-    retention: () => ({ sessionIdle: 24 * HOUR, tombstones: HOUR, ipLogs: HOUR, activity: HOUR, deadLetters: HOUR, history: HOUR, fullAddresses: null }),
+    retention: () => ({ sessionIdle: 24 * HOUR, tombstones: HOUR, ipLogs: HOUR, activity: HOUR, deadLetters: HOUR, history: HOUR, fullAddresses: null, devices: HOUR }),
     flush: async () => {},
     flushWait: 10_000,
     interval: HOUR,

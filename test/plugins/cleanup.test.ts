@@ -44,7 +44,7 @@ t.test('starts with the server: the first run comes without anybody asking', asy
 t.test('keeps what the defaults say, exactly', async t => {
   const { app, storage } = setup(t, { enabled: false })
   await app.ready()
-  const kept = { sessionsIdle: 1, sessionTombstones: 7, ipLogs: 30, activity: 7, deadLetters: 30, cleanupRuns: 90, logInternals: 30 }
+  const kept = { sessionsIdle: 1, sessionTombstones: 7, sessionDevices: 180, ipLogs: 30, activity: 7, deadLetters: 30, cleanupRuns: 90, logInternals: 30 }
   for (const [target, days] of Object.entries(kept)) storage.rows[target as keyof typeof kept] = [NOW - days * DAY - 1, NOW - days * DAY]
   const run = await app.cleanup.run()
   for (const [target, days] of Object.entries(kept)) {
@@ -65,6 +65,7 @@ t.test('reads durations as people write them', async t => {
     addressTruncateAfter: null,
     activityRetention: 5,
     tombstoneRetention: 7 * DAY,
+    deviceRetention: 180 * DAY,
     deadLetterRetention: 30 * DAY,
     historyRetention: 90 * DAY,
     batchSize: 7,

@@ -3,10 +3,12 @@ import cookiePlugin from '@fastify/cookie'
 import Fastify, { type FastifyInstance, type FastifyServerOptions, type InjectOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { inspect } from 'node:util'
+import { createAnonymizer } from '../../lib/anonymizer.js'
 import type { Database as DoormanDatabase } from '../../lib/database.js'
 import { requestSession, sessionOf } from '../../lib/request-session.js'
 import databasePlugin from '../../plugins/database.js'
 import sessionsPlugin, { type SessionsPluginOptions } from '../../plugins/sessions.js'
+import type { SessionEvent } from '../../lib/session-events.js'
 import type { SessionView } from '../../lib/session-types.js'
 import { createFakeStorage } from '../fake-storage.js'
 import { databaseUrl, newDatabase } from '../engine.js'
@@ -337,6 +339,38 @@ t.test('what a request knows of its client goes into a session as it is, undefin
   })
   t.match((await app.inject({ method: 'POST', url: '/as-documented', headers: { 'user-agent': '' } })).json(), { ip: null, userAgent: null })
   t.match(await app.sessions.create({ userId: 'ada', ip: undefined, userAgent: undefined }), { session: { ip: null, userAgent: null } })
+})
+
+t.test('R41: new devices are told of, and of truncated addresses nothing finer is stored', async t => {
+  const anonymizer = createAnonymizer({ mode: 'truncate', clock: () => START })
+  const { app, db } = await setUp(t, {
+    after: app => { app.decorate('ipTracking', { anonymize: anonymizer.apply } as unknown as typeof app.ipTracking) }
+  })
+  const news: SessionEvent[] = []
+  app.sessions.on('session_new_device', event => news.push(event))
+  const login = (ip: string, userAgent = FIREFOX) => app.sessions.create({ userId: 'ada', ip, userAgent })
+  await login('192.0.2.177')
+  await login('192.0.2.99', FIREFOX.replaceAll('128', '129'))
+  await login('2001:db8:1:2:a8d3:15ff:fe3c:77d1')
+  await login('2001:db8:1:2:b000::1')
+  await login('192.0.2.177', 'curl/8.5.0')
+  t.strictSame(news.map(({ detail }) => detail), [
+    { device: 'Firefox on Windows', network: '2001:db8:1::/64', newDevice: false, newNetwork: true },
+    { device: 'curl', network: '192.0.2.0/24', newDevice: true, newNetwork: false }
+  ])
+  t.match((await app.sessions.devices('ada')).map(({ device, network, sessions }) => [device, network, sessions]).sort(), [
+    ['Firefox on Windows', '192.0.2.0/24', 2], ['Firefox on Windows', '2001:db8:1::/64', 2], ['curl', '192.0.2.0/24', 1]
+  ])
+  t.ok(await db.contains('2001:db8:1::/64'))
+  for (const text of ['192.0.2.177', '192.0.2.99', '2001:db8:1:2', 'a8d3']) t.notOk(await db.contains(text), text)
+})
+
+t.test('devices: false remembers none', async t => {
+  const { app, db } = await setUp(t, { options: { devices: false } })
+  app.sessions.on('session_new_device', () => t.fail())
+  for (const ip of ['192.0.2.1', '198.51.100.1']) await app.sessions.create({ userId: 'ada', ip, userAgent: FIREFOX })
+  t.strictSame(await app.sessions.devices('ada'), [])
+  t.strictSame(await db.look('SELECT * FROM session_devices'), [])
 })
 
 t.test('logging in and rotating change the session of the request', async t => {

@@ -56,3 +56,33 @@ t.test('end a session, or all of a user', async t => {
   t.equal((await as(second.token, 'GET', '/session')).status, 401)
   t.equal((await as(bob.token, 'GET', '/session')).status, 200)
 })
+
+t.test('what a user has logged in with', async t => {
+  const { login, admin, send, advance, app } = await startApi(t)
+  const client = { ip: '192.0.2.1', userAgent: 'curl/8.5.0' }
+  await login('alice', client)
+  advance(1000)
+  await login('alice', { ...client, ip: '2001:db8:1:2::1' })
+  advance(1000)
+  await login('alice', { ...client, ip: '192.0.2.9', userAgent: 'curl/8.6.0' })
+  t.strictSame(await admin('GET', '/admin/users/alice/devices').then(({ body }) => body), {
+    items: [
+      { device: 'curl', network: '192.0.2.0/24', firstSeenAt: '2026-03-01T12:00:00.000Z', lastSeenAt: '2026-03-01T12:00:02.000Z', sessions: 2 },
+      { device: 'curl', network: '2001:db8:1:2::/64', firstSeenAt: '2026-03-01T12:00:01.000Z', lastSeenAt: '2026-03-01T12:00:01.000Z', sessions: 1 }
+    ],
+    nextCursor: null
+  })
+  t.strictSame((await admin('GET', '/admin/users/nobody/devices')).body, { items: [], nextCursor: null })
+  t.equal((await admin('GET', `/admin/users/${'a'.repeat(256)}/devices`)).status, 400)
+  t.equal((await send('GET', '/admin/users/alice/devices')).status, 401)
+  await app.database.flush()
+  const { body } = await admin('GET', '/admin/activity?userId=alice&action=session_new_device')
+  t.match(body.items, [{ ip: '2001:db8:1:2::1', detail: { device: 'curl', network: '2001:db8:1:2::/64', newDevice: false, newNetwork: true } }])
+})
+
+t.test('with truncated addresses nothing finer is kept of a device', async t => {
+  const { login, admin } = await startApi(t, { IP_ANONYMIZATION: 'truncate' })
+  for (const ip of ['192.0.2.77', '2001:db8:1:2:3:4:5:6', '2001:db8:1:9::1']) await login('alice', { ip, userAgent: 'curl/8' })
+  const { items } = (await admin('GET', '/admin/users/alice/devices')).body
+  t.strictSame(items.map(({ network }: { network: string }) => network).sort(), ['192.0.2.0/24', '2001:db8:1::/64'])
+})

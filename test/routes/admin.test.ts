@@ -115,7 +115,8 @@ t.test('users: hand out everything held, then erase it', async t => {
     truncated: false,
     sessions: [{ id: session.id, ip: '192.0.2.1', authenticatedAt: '2026-03-01T12:00:00.000Z', data: { plan: 'pro' } }],
     endedSessions: [{ id: old.session.id, reason: 'revoked', endedAt: '2026-03-01T12:00:00.000Z' }],
-    ipLogs: [{ path: '/session', userId: 'alice' }]
+    ipLogs: [{ path: '/session', userId: 'alice' }],
+    devices: [{ device: null, network: '192.0.2.0/24', firstSeenAt: '2026-03-01T12:00:00.000Z', lastSeenAt: '2026-03-01T12:00:00.000Z', sessions: 1 }]
   })
   t.match(body.activity.find((row: { action: string }) => row.action === 'order.placed'), { detail: { order: 7 } })
   t.notMatch(JSON.stringify(body), token)
@@ -123,12 +124,12 @@ t.test('users: hand out everything held, then erase it', async t => {
   advance(1000)
   const erased = await admin('DELETE', '/admin/users/alice')
   t.equal(erased.status, 200)
-  t.match(erased.body, { sessions: 1, endedSessions: 1, ipLogs: 1, deadLetters: 0 })
+  t.match(erased.body, { sessions: 1, endedSessions: 1, devices: 1, ipLogs: 1, deadLetters: 0 })
   t.ok(erased.body.activity >= 1)
   t.equal((await as(token, 'GET', '/session')).status, 401)
-  t.match((await admin('GET', '/admin/users/alice/export')).body, { sessions: [], endedSessions: [], activity: [], ipLogs: [] })
+  t.match((await admin('GET', '/admin/users/alice/export')).body, { sessions: [], endedSessions: [], devices: [], activity: [], ipLogs: [] })
   t.equal((await admin('GET', '/admin/users/bob/export')).body.sessions.length, 1)
-  t.strictSame((await admin('DELETE', '/admin/users/nobody')).body, { sessions: 0, endedSessions: 0, activity: 0, ipLogs: 0, deadLetters: 0 })
+  t.strictSame((await admin('DELETE', '/admin/users/nobody')).body, { sessions: 0, endedSessions: 0, devices: 0, activity: 0, ipLogs: 0, deadLetters: 0 })
 })
 
 t.test('users: the longest ids there are can be asked for and erased', async t => {

@@ -2,7 +2,7 @@
 import type { Test } from 'tap'
 import { createHash, randomUUID } from 'node:crypto'
 import type { ActivityRow, CleanupRun, IpLogRow, LogRow, SessionCreateParams, SessionRecord, Storage, SweepTarget } from '../../storage/storage.js'
-import { SWEEP_TARGETS } from '../../storage/storage.js'
+import { MAX_DEVICES, SWEEP_TARGETS } from '../../storage/storage.js'
 
 /** Opens a fresh, empty database for one test and closes it when the test ends. */
 export type OpenFresh = (t: Test) => Promise<Storage>
@@ -80,7 +80,7 @@ export function storageContract (t: Test, open: OpenFresh): void {
   t.test('sessions: create, find by token, get by id', async t => {
     const storage = await open(t)
     const { record, tokenHash, result } = await create(storage)
-    t.same(result, { created: true, evicted: [] })
+    t.same(result, { created: true, evicted: [], known: null })
     t.same(await storage.findSession(tokenHash, NOW), { state: 'live', session: record })
     t.same(await storage.getSession(record.id), record)
     t.equal(await storage.findSession(hashOf('other'), NOW), null)
@@ -147,7 +147,7 @@ export function storageContract (t: Test, open: OpenFresh): void {
         t.same(fourth.result, { created: false, live: 3 })
       } else {
         const victim = policy === 'evict-oldest' ? oldest : idlest
-        t.same(fourth.result, { created: true, evicted: [{ id: victim.record.id, userId: 'ada', reason: 'limit' }] })
+        t.same(fourth.result, { created: true, evicted: [{ id: victim.record.id, userId: 'ada', reason: 'limit' }], known: null })
         t.match(await storage.findSession(victim.tokenHash, NOW), { state: 'ended', reason: 'limit', endedAt: NOW, sessionId: victim.record.id, userId: 'ada' })
       }
       await Promise.all(Array.from({ length: 20 }, () => create(storage, {}, { limit })))
@@ -242,6 +242,78 @@ export function storageContract (t: Test, open: OpenFresh): void {
     t.equal(pages, 3)
     t.match(await storage.listSessions({ ...live, ip: '198.51.100.77', limit: 10 }), { items: [{ userId: 'bob' }], next: null })
     t.equal((await storage.listSessions({ ...live, limit: 100 })).items.length, 6)
+  })
+
+  t.test('devices: a login says what was known before it', async t => {
+    const storage = await open(t)
+    let at = NOW
+    const known = async (device: string | null, network: string | null, userId = 'ada', rest: Partial<SessionCreateParams> = {}) => {
+      const { result } = await create(storage, { userId, createdAt: ++at }, { ...rest, device: { device, network } })
+      return result.created && result.known
+    }
+    const [home, train] = ['192.0.2.0/24', '2001:db8:1:2::/64']
+    const all = { any: true, device: true, network: true, pair: true }
+    t.same(await known('Firefox on Linux', home), { any: false, device: false, network: false, pair: false }, 'the first of all')
+    t.same(await known('Firefox on Linux', home), all)
+    t.same(await known('Firefox on Linux', train), { any: true, device: true, network: false, pair: false })
+    t.same(await known('Safari on iOS', home), { any: true, device: false, network: true, pair: false })
+    t.same(await known('Safari on iOS', train), { any: true, device: true, network: true, pair: false }, 'both known, not together')
+    t.same(await known('Chrome on Android', '198.51.100.0/24'), { any: true, device: false, network: false, pair: false })
+    t.same(await known(null, home), { any: true, device: false, network: true, pair: false }, 'unknown is a device like any other')
+    t.same(await known(null, home), all)
+    t.same(await known(null, null), { any: true, device: true, network: false, pair: false })
+    t.same(await known('Firefox on Linux', home, 'bob'), { any: false, device: false, network: false, pair: false }, 'of this user only')
+    t.same(await known('Firefox on Linux', home, 'ada', { limit: { max: 3, policy: 'evict-oldest' } }), all, 'beside a limit')
+    t.same((await create(storage)).result, { created: true, evicted: [], known: null }, 'nothing is recorded unless it is asked for')
+    t.same((await create(storage, {}, { device: null })).result, { created: true, evicted: [], known: null })
+
+    t.same(await storage.listSessionDevices('ada', 3), [
+      { device: 'Firefox on Linux', network: home, firstSeenAt: NOW + 1, lastSeenAt: at, sessions: 3 },
+      { device: null, network: null, firstSeenAt: NOW + 9, lastSeenAt: NOW + 9, sessions: 1 },
+      { device: null, network: home, firstSeenAt: NOW + 7, lastSeenAt: NOW + 8, sessions: 2 }
+    ])
+    t.equal((await storage.listSessionDevices('ada', 100)).length, 7)
+    t.same(await storage.listSessionDevices('nobody', 100), [])
+    at = NOW - DAY
+    await known('Firefox on Linux', home)
+    t.match(await storage.listSessionDevices('ada', 1), [{ firstSeenAt: NOW + 1, lastSeenAt: NOW + 11, sessions: 4 }], 'a clock set back takes nothing away')
+    t.equal((await storage.exportUser('ada', 7)).truncated, true)
+  })
+
+  t.test('devices: recorded with the login or not at all', async t => {
+    const storage = await open(t)
+    const device = { device: 'curl', network: null }
+    const { record } = await create(storage)
+    await t.rejects(create(storage, { id: record.id }, { device }), { code: 'DOORMAN_CONSTRAINT' })
+    t.same((await create(storage, {}, { device, limit: { max: 1, policy: 'reject' } })).result, { created: false, live: 1 })
+    await storage.endSessions({ id: record.id }, 'revoked', NOW)
+    await t.rejects(create(storage, {}, { device, tokenHash: hashOf(record.id) }), { code: 'DOORMAN_CONSTRAINT' })
+    t.same(await storage.listSessionDevices('ada', 10), [])
+  })
+
+  t.test('devices: of parallel logins with a new one, one is the first', async t => {
+    const storage = await open(t)
+    await create(storage, {}, { device: { device: 'Firefox on Linux', network: null } })
+    const logins = await Promise.all(Array.from({ length: 20 }, () => create(storage, { createdAt: NOW + 1 }, { device: { device: 'curl', network: null } })))
+    t.equal(logins.filter(({ result }) => result.created && !result.known!.pair).length, 1)
+    t.match(await storage.listSessionDevices('ada', 1), [{ device: 'curl', sessions: 20 }])
+  })
+
+  t.test('devices: at most 100 of a user, the least recently seen goes', async t => {
+    const storage = await open(t)
+    const login = (n: number, at = NOW + n) => create(storage, { createdAt: at }, { device: { device: `d${n}`, network: null } })
+    for (let n = 0; n < MAX_DEVICES; n++) await login(n)
+    await create(storage, { userId: 'bob' }, { device: { device: 'd1', network: null } })
+    await login(0, NOW + 200)
+    t.equal((await storage.listSessionDevices('ada', 1000)).length, MAX_DEVICES)
+    t.match((await login(100, NOW - 1)).result, { known: { any: true, device: false } }, 'also one that seems to be older than all')
+    const left = (await storage.listSessionDevices('ada', 1000)).map(({ device }) => device)
+    t.equal(left.length, MAX_DEVICES)
+    t.equal(left[0], 'd0')
+    t.equal(left.at(-1), 'd100')
+    t.notOk(left.includes('d1'))
+    t.match((await login(1, NOW + 300)).result, { known: { any: true, device: false, pair: false } })
+    t.equal((await storage.listSessionDevices('bob', 10)).length, 1)
   })
 
   t.test('the log: rows come back as they went in', async t => {
@@ -397,12 +469,13 @@ export function storageContract (t: Test, open: OpenFresh): void {
     await create(storage, { expiresAt: NOW })
     await create(storage, { expiresAt: NOW + 1 })
     await create(storage, { expiresAt: NOW - 1, lastActiveAt: NOW - 3 * DAY })
+    await at([0, 180 * DAY, 180 * DAY + 1], createdAt => create(storage, { userId: `of ${createdAt}`, createdAt }, { device: { device: 'curl', network: null } }))
     await at([0, 30 * DAY, 30 * DAY + 1, 40 * DAY, 40 * DAY], at => append(storage, [ipRow({ at })]))
     await at([0, 7 * DAY, 7 * DAY + 1], at => append(storage, [activityRow({ at })]))
     await storage.addBlock({ id: 'over', cidr: '192.0.2.1/32', until: NOW, reason: null, createdAt: 0 })
     await storage.addBlock({ id: 'on', cidr: '192.0.2.2/32', until: NOW + 1, reason: null, createdAt: 0 })
-    const before = cutoffs({ sessionsIdle: NOW - DAY, sessionsExpired: NOW, ipLogs: NOW - 30 * DAY, activity: NOW - 7 * DAY, blocks: NOW })
-    const expected = cutoffs({ sessionsIdle: 3, sessionsExpired: 1, ipLogs: 3, activity: 1, blocks: 1 }, 0)
+    const before = cutoffs({ sessionsIdle: NOW - DAY, sessionsExpired: NOW, sessionDevices: NOW - 180 * DAY, ipLogs: NOW - 30 * DAY, activity: NOW - 7 * DAY, blocks: NOW })
+    const expected = cutoffs({ sessionsIdle: 3, sessionsExpired: 1, sessionDevices: 1, ipLogs: 3, activity: 1, blocks: 1 }, 0)
     t.same(await storage.countSweepable(before, NOW), expected)
     const removed = cutoffs({}, 0)
     for (const target of SWEEP_TARGETS) {
@@ -414,7 +487,8 @@ export function storageContract (t: Test, open: OpenFresh): void {
     }
     t.same(removed, expected)
     t.same(await storage.countSweepable(before, NOW), cutoffs({}, 0))
-    t.equal((await storage.listSessions({ now: 0, idleBefore: 0, limit: 100 })).items.length, 3)
+    t.equal((await storage.listSessions({ now: 0, idleBefore: 0, limit: 100 })).items.length, 6)
+    t.same(await Promise.all([0, 180 * DAY, 180 * DAY + 1].map(async age => (await storage.listSessionDevices(`of ${NOW - age}`, 9)).length)), [1, 1, 0])
     t.equal((await storage.listIpLogs({}, { limit: 100 })).items.length, 2)
     t.equal((await storage.listActivity({}, { limit: 100 })).items.length, 2)
     t.same((await storage.listBlocks(NOW - 1)).map(b => b.id), ['on'])
@@ -567,22 +641,25 @@ export function storageContract (t: Test, open: OpenFresh): void {
     await storage.addCleanupRun({ ...run(4), removed: { ipLogs: 5 } as CleanupRun['removed'] })
     t.same((await storage.listCleanupRuns({ limit: 1 })).items, [{ ...run(4), removed: cutoffs({ ipLogs: 5 }, 0) }], 'a run of a release that knew fewer kinds of rows')
     t.equal(await storage.sweep({ target: 'cleanupRuns', before: NOW + 2, limit: 10, now: NOW }), 1)
+    await storage.addCleanupRun({ ...run(4), removed: { blocks: 1 } as CleanupRun['removed'] })
+    t.same((await storage.listCleanupRuns({ limit: 1 })).items, [{ ...run(4), removed: cutoffs({ blocks: 1 }, 0) }], 'a run of an earlier version knew fewer kinds')
   })
 
   t.test('a user\'s data: export and erasure', async t => {
     const storage = await open(t)
-    const kept = await create(storage)
+    const device = { device: 'Firefox on Linux', network: '192.0.2.0/24' }
+    const kept = await create(storage, {}, { device })
     const ended = await create(storage)
     await storage.endSessions({ id: ended.record.id }, 'revoked', NOW)
-    await create(storage, { userId: 'bob' })
+    await create(storage, { userId: 'bob' }, { device })
     await append(storage, [ipRow({ userId: 'ada' }), ipRow({ userId: 'bob' }), activityRow(), activityRow({ userId: 'bob' }), activityRow({ detail: 'bad' })])
     const held = await storage.exportUser('ada', 100)
-    t.match(held, { sessions: [kept.record], endedSessions: [{ id: ended.record.id, reason: 'revoked', endedAt: NOW }], activity: [{ action: 'login' }], ipLogs: [{ userId: 'ada' }], truncated: false })
+    t.match(held, { sessions: [kept.record], endedSessions: [{ id: ended.record.id, reason: 'revoked', endedAt: NOW }], devices: [{ ...device, firstSeenAt: NOW, lastSeenAt: NOW, sessions: 1 }], activity: [{ action: 'login' }], ipLogs: [{ userId: 'ada' }], truncated: false })
     t.equal((await storage.exportUser('ada', 1)).truncated, true)
-    t.same(await storage.eraseUser('ada'), { sessions: 1, endedSessions: 1, activity: 1, ipLogs: 1, deadLetters: 1 })
-    t.same(await storage.exportUser('ada', 100), { sessions: [], endedSessions: [], activity: [], ipLogs: [], truncated: false })
-    t.same(await storage.eraseUser('ada'), { sessions: 0, endedSessions: 0, activity: 0, ipLogs: 0, deadLetters: 0 })
-    t.match(await storage.exportUser('bob', 100), { sessions: [{}], activity: [{}], ipLogs: [{}] })
+    t.same(await storage.eraseUser('ada'), { sessions: 1, endedSessions: 1, devices: 1, activity: 1, ipLogs: 1, deadLetters: 1 })
+    t.same(await storage.exportUser('ada', 100), { sessions: [], endedSessions: [], devices: [], activity: [], ipLogs: [], truncated: false })
+    t.same(await storage.eraseUser('ada'), { sessions: 0, endedSessions: 0, devices: 0, activity: 0, ipLogs: 0, deadLetters: 0 })
+    t.match(await storage.exportUser('bob', 100), { sessions: [{}], devices: [{}], activity: [{}], ipLogs: [{}] })
   })
 
   t.test('an address\'s data: export and erasure', async t => {
@@ -665,7 +742,7 @@ export function storageContract (t: Test, open: OpenFresh): void {
     const before = create(storage)
     const report = storage.close(5000)
     t.equal(storage.close(5000), report, 'idempotent')
-    t.same((await before).result, { created: true, evicted: [] })
+    t.same((await before).result, { created: true, evicted: [], known: null })
     t.same(await report, { notStored: 0 })
     await t.rejects(create(storage), { code: 'DOORMAN_STORAGE_CLOSED' })
     await t.rejects(async () => storage.findSession(hashOf('x'), NOW), { code: 'DOORMAN_STORAGE_CLOSED' })

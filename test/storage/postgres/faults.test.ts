@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { openPostgres, type EngineOptions } from '../../../storage/postgres/engine.js'
 import { readPostgresUrl } from '../../../storage/postgres/location.js'
-import type { StorageOptions } from '../../../storage/storage.js'
+import type { SessionCreateParams, StorageOptions } from '../../../storage/storage.js'
 import { recordingLogger, until } from '../../helper.js'
 import { freshDatabase } from '../../postgres/database.js'
 import { startProxy } from '../../postgres/proxy.js'
@@ -110,9 +110,18 @@ t.test('an answer that was lost: the change is recognised when it is repeated', 
   const limit = { max: 1, policy: 'evict-oldest' } as const
   const oldest = await create(storage, {}, { limit })
   const { result } = await lose('COMMIT', () => create(storage, {}, { limit }))
-  t.same(result, { created: true, evicted: [{ id: oldest.record.id, userId: 'ada', reason: 'limit' }] })
-  t.same((await lose('COMMIT', () => create(storage, { userId: 'bob' }, { replaces: 'nobody' }))).result, { created: true, evicted: [] })
+  t.same(result, { created: true, evicted: [{ id: oldest.record.id, userId: 'ada', reason: 'limit' }], known: null })
+  t.same((await lose('COMMIT', () => create(storage, { userId: 'bob' }, { replaces: 'nobody' }))).result, { created: true, evicted: [], known: null })
   t.equal((await storage.listSessions({ now: NOW, idleBefore: 0, limit: 10 })).items.length, 2)
+
+  const login = async (device: string, createdAt: number, rest: Partial<SessionCreateParams> = {}) => {
+    const { result } = await lose(rest.limit === undefined ? 'doorman_create_session_seen' : 'COMMIT', () => create(storage, { userId: 'eve', createdAt }, { ...rest, device: { device, network: '192.0.2.0/24' } }))
+    return result.created && result.known
+  }
+  t.same(await login('Firefox on Linux', NOW), { any: false, device: false, network: false, pair: false })
+  t.same(await login('Safari on iOS', NOW + 1), { any: true, device: false, network: true, pair: false }, 'what was known before it, though it is recorded by now')
+  t.same(await login('Safari on iOS', NOW + 2, { limit: { max: 9, policy: 'reject' } }), { any: true, device: true, network: true, pair: true })
+  t.match(await storage.listSessionDevices('eve', 10), [{ device: 'Safari on iOS', sessions: 2 }, { sessions: 1 }], 'counted once')
 
   const block = { id: 'b', cidr: '192.0.2.0/24', until: null, reason: null, createdAt: NOW }
   await lose('doorman_add_block', () => storage.addBlock(block))

@@ -104,7 +104,7 @@ t.test('a user with many rows is erased completely, and nobody else', async t =>
   const held = await storage.exportUser('ada', 2000)
   t.same([held.ipLogs.length, held.activity.length, held.truncated], [2000, 2000, false])
   t.equal((await storage.exportUser('ada', 1999)).truncated, true)
-  t.same(await storage.eraseUser('ada'), { sessions: 0, endedSessions: 0, activity: 2000, ipLogs: 2000, deadLetters: 0 })
+  t.same(await storage.eraseUser('ada'), { sessions: 0, endedSessions: 0, devices: 0, activity: 2000, ipLogs: 2000, deadLetters: 0 })
   t.same(await ask('SELECT user_id, count(*) AS rows FROM ip_logs GROUP BY 1 UNION ALL SELECT user_id, count(*) FROM user_activity GROUP BY 1'), [{ user_id: 'bob', rows: 500 }, { user_id: 'bob', rows: 500 }])
 })
 

@@ -11,6 +11,7 @@ import { openStorage } from '../../../storage/open.js'
 import { appliedMigrations } from '../../../storage/sqlite/migrate.js'
 import { openFile } from '../../../storage/sqlite/open-file.js'
 import { logMigrations } from '../../../storage/sqlite/schema-log.js'
+import { mainMigrations } from '../../../storage/sqlite/schema-main.js'
 import { append, create, cutoffs, DAY, hashOf, ipRow, NOW } from '../contract.js'
 
 const logFile = (file: string) => file.replace(/\.db$/, '-log.db')
@@ -150,6 +151,22 @@ t.test('opening: what is there is kept; a second opening finds it', async t => {
   t.match(await second.findSession(tokenHash, NOW), { state: 'live' })
 })
 
+t.test('opening: a file of the second step gets the devices, and keeps what it has', async t => {
+  const file = tempFile()
+  const connection = await openFile({ path: file, file: 'main', migrations: mainMigrations.slice(0, 2), busyTimeout: 100 })
+  connection.run('INSERT INTO sessions (token_hash, id, user_id, created_at, last_active_at, authenticated_at, rotated_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)', Buffer.from(hashOf('old'), 'hex'), 's_old', 'ada', NOW, NOW, NOW, NOW, NOW + DAY)
+  connection.close()
+  const storage = await openSqliteStorage(t, file)
+  t.match(await storage.findSession(hashOf('old'), NOW), { state: 'live', session: { id: 's_old' } })
+  t.same(await storage.listSessionDevices('ada', 10), [])
+  const device = { device: 'curl', network: null }
+  t.match((await create(storage, {}, { device })).result, { known: { any: false } }, 'no user of before the update is reported for having a device')
+  t.match((await create(storage, {}, { device: { ...device, device: 'Safari on iOS' } })).result, { known: { any: true, device: false } })
+  const db = new Database(file, { readonly: true })
+  t.same(db.prepare('SELECT version, name FROM doorman_schema ORDER BY version').all(), mainMigrations.map(({ name }, i) => ({ version: i + 1, name })))
+  db.close()
+})
+
 t.test('opening is refused, and nothing is overwritten', async t => {
   const open = (file: string, busyTimeout = 100) => openStorage({ url: `file:${file}`, logUrl: null, busyTimeout, maxPending: 1, log: recordingLogger() })
   const refused = async (file: string, code: string, message: RegExp) => {
@@ -167,7 +184,7 @@ t.test('opening is refused, and nothing is overwritten', async t => {
   const db = new Database(newer)
   db.exec('INSERT INTO doorman_schema (version, name, applied_at) VALUES (99, \'future\', 0)')
   db.close()
-  await refused(newer, 'DOORMAN_SCHEMA_NEWER', /version 3.*up to 2/)
+  await refused(newer, 'DOORMAN_SCHEMA_NEWER', /version 4.*up to 3/)
 
   const foreign = join(dirname(text), 'foreign.db')
   const host = new Database(foreign)
@@ -271,7 +288,7 @@ t.test('a foreign lock: reads go on, writes wait without freezing the loop, then
   }
   delay.disable()
   holder.exec('COMMIT')
-  t.same((await login).result, { created: true, evicted: [] })
+  t.same((await login).result, { created: true, evicted: [], known: null })
   const { files } = await storage.stats()
   t.ok(files.main.lockWaits >= 1)
   t.ok(files.main.lockWaitMsMax > 100)
@@ -286,7 +303,7 @@ t.test('a lock on the log does not delay a login', async t => {
   holder.exec('BEGIN IMMEDIATE')
   let logged = false
   const rows = append(storage, [ipRow()]).then(() => { logged = true })
-  t.same((await create(storage)).result, { created: true, evicted: [] })
+  t.same((await create(storage)).result, { created: true, evicted: [], known: null })
   t.equal(logged, false)
   holder.exec('COMMIT')
   await rows
@@ -342,7 +359,7 @@ t.test('closing under a lock that ends in time stores what waited', async t => {
   await sleep(30)
   holder.exec('COMMIT')
   holder.close()
-  t.same((await login).result, { created: true, evicted: [] })
+  t.same((await login).result, { created: true, evicted: [], known: null })
   t.same(await report, { notStored: 0 })
 })
 

@@ -1,7 +1,8 @@
 import Database from 'better-sqlite3'
+import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import t, { type Test } from 'tap'
-import { MIGRATED_TABLES, RANGE_MS, type MigratedTable, type MigratedTableName } from '../../../lib/migration-tables.js'
+import { compareKeys, MIGRATED_TABLES, RANGE_MS, type MigratedTable, type MigratedTableName } from '../../../lib/migration-tables.js'
 import { openExport } from '../../../storage/sqlite/export.js'
 import { resolveLocation } from '../../../storage/sqlite/location.js'
 import type { IpLogRow } from '../../../storage/storage.js'
@@ -96,6 +97,15 @@ t.test('rows as every engine has them', async t => {
   t.strictSame(read(tableOf('sessions'))[1], [Buffer.alloc(32, 7), 's7', 'al\ufffdice', 1, 2, 3, 4, 5, null, '192.0.2.1', null, null, null, true, '{}'])
   await storage.createSession({ tokenHash: Buffer.alloc(32, 7).fill(8, 1).toString('hex'), session: { ...record, id: 's8' }, limit: null, now, idleBefore: 0 })
   t.strictSame(read(tableOf('sessions'), 1).map(row => row[1]), ['s0', 's7', 's8', 's255'])
+  for (const userId of ['bob', 'Bob', 'ö']) {
+    for (const [n, network] of ['', '192.0.2.0/24', '2001:db8::/64'].entries()) {
+      await storage.createSession({ tokenHash: createHash('sha256').update(userId + n).digest('hex'), session: { ...record, id: `${userId}${n}`, userId }, limit: null, now, idleBefore: 0, device: { device: n === 2 ? null : 'curl', network } })
+    }
+  }
+  const devices = read(tableOf('session_devices'), 2)
+  t.strictSame(devices.slice(0, 4), [['Bob', '', '2001:db8::/64', 1, 1, 1], ['Bob', 'curl', '', 1, 1, 1], ['Bob', 'curl', '192.0.2.0/24', 1, 1, 1], ['bob', '', '2001:db8::/64', 1, 1, 1]])
+  t.equal(devices.length, 9)
+  t.strictSame([...devices].sort((a, b) => compareKeys(tableOf('session_devices'), a, b)), devices, 'in the order of their bytes')
   t.strictSame(read(tableOf('ip_blocks')), [['b', '192.0.2.0/24', null, null, 1]])
   t.strictSame(read(tableOf('cleanup_runs')), [['c', 1, 2, false, 'manual', true, '{}', 3, null]])
 })
@@ -135,7 +145,7 @@ t.test('what is not a database of ours, as it is now, is refused and left alone'
     await t.rejects(openExport(location, { exclusive }), { code: 'DOORMAN_NOT_A_DATABASE' })
     truncateSync(file)
     const db = new Database(file)
-    db.exec('CREATE TABLE doorman_schema (version INTEGER PRIMARY KEY, name TEXT, applied_at INTEGER); INSERT INTO doorman_schema VALUES (1, \'sessions, blocks, cleanup\', 1), (2, \'changes of sessions and blocks are counted\', 1), (3, \'x\', 1)')
+    db.exec('CREATE TABLE doorman_schema (version INTEGER PRIMARY KEY, name TEXT, applied_at INTEGER); INSERT INTO doorman_schema VALUES (1, \'sessions, blocks, cleanup\', 1), (2, \'changes of sessions and blocks are counted\', 1), (3, \'devices of users\', 1), (4, \'x\', 1)')
     db.close()
     await t.rejects(openExport(location, { exclusive }), { code: 'DOORMAN_SCHEMA_NEWER' })
     rmSync(file)
