@@ -9,12 +9,14 @@ import swaggerUi from '@fastify/swagger-ui'
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import type { Config } from './config.js'
+import { normaliseAddress } from './lib/address.js'
 import { systemClock, type Clock } from './lib/clock.js'
+import { hideTokens } from './lib/token.js'
 import { VERSION } from './lib/version.js'
 import access from './plugins/access.js'
 import doorman from './plugins/doorman.js'
 import { frameworkErrors } from './plugins/ip-tracking.js'
-import { errorHandler, notFoundHandler, refusedByFramework, schemaErrorFormatter } from './routes/errors.js'
+import { errorHandler, notFoundHandler, refusedByFramework, refusedByParser, schemaErrorFormatter } from './routes/errors.js'
 import { routes } from './routes/index.js'
 
 export { loadConfig, type Config } from './config.js'
@@ -53,11 +55,11 @@ const BODY_LIMIT = 4 * 1024 * 1024
 /** Longest part of a path, as it is sent: a user id of 255 code points, each of up to 12 characters percent-encoded. */
 const MAX_PARAM_LENGTH = 3072
 
-/** Never in the log: what a request proves its right with. */
-const SECRETS = ['authorization', 'cookie', '["set-cookie"]'].flatMap(name => ['headers', '*.headers'].map(path => name.startsWith('[') ? path + name : `${path}.${name}`))
+/** Never in the log: what a request proves its right with. Nor what a schema found: it repeats names of properties, which clients choose. */
+const SECRETS = ['err.validation', ...['authorization', 'cookie', '["set-cookie"]'].flatMap(name => ['headers', '*.headers'].map(path => name.startsWith('[') ? path + name : `${path}.${name}`))]
 
 /** What the log says of a request. Without the query: it may hold what nobody but the host knows. */
-const loggedRequest = ({ method, url }: FastifyRequest) => ({ method, path: url.split('?', 1)[0] })
+const loggedRequest = ({ method, url }: FastifyRequest) => ({ method, path: hideTokens(url.split('?', 1)[0]!) })
 
 /**
  * Builds the API. Call `listen` on the result, or `inject`; and `close` in the end.
@@ -70,11 +72,13 @@ export async function buildApp (config: Config, { logStream, clock = systemClock
     logger: {
       level: config.logLevel,
       redact: SECRETS,
-      serializers: { req: anonymous ? loggedRequest : request => ({ ...loggedRequest(request), remoteAddress: request.ip }) },
+      // What a proxy passes on as an address may be any text; on a unix socket there is none.
+      serializers: { req: anonymous ? loggedRequest : request => ({ ...loggedRequest(request), remoteAddress: normaliseAddress(String(request.ip)) }) },
       ...(logStream === undefined ? {} : { stream: logStream })
     },
     trustProxy: config.trustProxy === false ? false : [...config.trustProxy],
     frameworkErrors: (error, request, reply) => frameworkErrors(refusedByFramework(error), request, reply),
+    clientErrorHandler: refusedByParser,
     requestTimeout: REQUEST_TIMEOUT,
     connectionTimeout: config.busyTimeout + SILENCE,
     bodyLimit: BODY_LIMIT,

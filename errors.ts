@@ -5,6 +5,7 @@
  * Messages are printf-style (see @fastify/error). They never contain SQL, file contents, tokens or keys.
  */
 import createError, { type FastifyErrorConstructor } from '@fastify/error'
+import { hideTokens } from './lib/token.js'
 
 /** Every code of the catalogue. */
 export type DoormanErrorCode = keyof typeof catalogue
@@ -135,10 +136,13 @@ export function isDoormanError (error: unknown): error is DoormanError {
 
 /**
  * Shows an unexpected value in an error message: short (strings are cut at 60) and on one line. Strings are shown as they
- * are, so secrets (tokens, keys, URLs with a password) must not come here.
+ * are, tokens of sessions excepted, so other secrets (keys, URLs with a password) must not come here.
  */
 export function show (value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 60 ? `${value.slice(0, 57)}...` : value)
+  if (typeof value === 'string') {
+    const text = hideTokens(value)
+    return JSON.stringify(text.length > 60 ? `${text.slice(0, 57)}...` : text)
+  }
   if (typeof value === 'function') return 'a function'
   if (Array.isArray(value)) return `an array of ${value.length}`
   if (typeof value === 'object' && value !== null) return 'an object'

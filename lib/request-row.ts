@@ -8,6 +8,7 @@ import { MAX_TRUSTED_HOPS, type IpLogRow } from '../storage/storage.js'
 import { normaliseAddress } from './address.js'
 import type { Anonymizer } from './anonymizer.js'
 import { clean, cleanHeader, originOf, pathOf } from './text.js'
+import { hideTokens } from './token.js'
 import type { IpLogOutcome, IpSource } from './vocabulary.js'
 
 /** Bounds of stored strings, in code points. User agents have an option. */
@@ -100,7 +101,7 @@ export function createRowMaker (anonymizer: Anonymizer, userAgentLimit: number):
     peerPort: anonymous ? null : client.peerPort,
     trustedHops: client.trustedHops,
     method: clean(head.method, LIMITS.method),
-    path: clean(pathOf(head.target), LIMITS.path),
+    path: clean(hideTokens(pathOf(head.target)), LIMITS.path),
     route: facts.route === null ? null : clean(facts.route, LIMITS.route),
     status: facts.status,
     durationUs: Math.max(0, Math.round(facts.duration * 1000)),

@@ -165,8 +165,8 @@ function learnAddress (socket: Socket) {
   Reflect.get(socket, 'remoteAddress')
 }
 
-/** The status that Fastify sends for an error of the parser; null for resets, TLS errors and errors of a reply. */
-function refusalStatus ({ code = '' }: ParseError): number | null {
+/** The status that a client is sent for an error of the parser; null for resets, TLS errors and errors of a reply. */
+export function refusalStatus ({ code = '' }: { code?: string }): number | null {
   if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return 408
   if (code === 'HPE_HEADER_OVERFLOW') return 431
   return code.startsWith('HPE_') ? 400 : null

@@ -102,6 +102,14 @@ export function looksLikeToken (value: string): boolean {
   return value.startsWith(PREFIX)
 }
 
+const TOKENS = /dm_[A-Za-z0-9_-]{49}/g
+
+/** The text with every token in it hidden: for what is logged, stored or said of a request, wherever a client has put its token. */
+export function hideTokens (text: string): string {
+  // Nearly every text has none.
+  return text.includes(PREFIX) ? text.replace(TOKENS, `${PREFIX}***`) : text
+}
+
 type OneShotHash = (algorithm: string, data: string) => string
 
 /** SHA-256 by the one-shot function where Node has it (20.12 and newer, a fifth of the time), else by the older one. */

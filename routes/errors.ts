@@ -4,8 +4,11 @@
  * in the log), and 503 says when to try again.
  */
 import { STATUS_CODES } from 'node:http'
-import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import type { Socket } from 'node:net'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { doormanError, isDoormanError, RETRY_AFTER_SECONDS, type DoormanErrorCode } from '../errors.js'
+import { refusalStatus } from '../lib/server-watch.js'
+import { hideTokens } from '../lib/token.js'
 
 export function errorHandler (error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
   const status = statusOf(error)
@@ -35,6 +38,27 @@ export function refusedByFramework (error: FastifyError): FastifyError {
   return Object.assign(refusal, { statusCode: statusOf(error) })
 }
 
+/** What the parser refuses, by status. */
+const UNREADABLE: Readonly<Record<number, string>> = {
+  400: 'This is no proper HTTP request',
+  408: 'The request did not arrive in time',
+  431: 'The headers are too large'
+}
+
+/**
+ * Answers what Node's parser refuses, as every other error is answered. Logs why, but not the error: Node hangs the bytes of the
+ * connection on to it, with the token or the key among them, and Fastify's own handler logs them.
+ */
+export function refusedByParser (this: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
+  const status = refusalStatus(error)
+  if (status !== null && socket.writable) {
+    this.log.debug({ reason: error.code, status }, 'request refused by the parser')
+    const body = JSON.stringify({ statusCode: status, code: 'DOORMAN_REQUEST_REFUSED', error: STATUS_CODES[status], message: UNREADABLE[status] })
+    socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Length: ${body.length}\r\nContent-Type: application/json; charset=utf-8\r\nConnection: close\r\n\r\n${body}`)
+  }
+  socket.destroy(error)
+}
+
 function statusOf (error: FastifyError): number {
   const status = error.statusCode
   return status !== undefined && status >= 400 && STATUS_CODES[status] !== undefined ? status : 500
@@ -58,6 +82,6 @@ export function schemaErrorFormatter (findings: SchemaFinding[], part: string): 
   // For an unknown property TypeBox first says that its schema is false, which says nothing to people.
   const { instancePath, message, params } = findings.find(finding => finding.params?.additionalProperties !== undefined) ?? findings[0]!
   const names = params?.additionalProperties
-  const extra = Array.isArray(names) ? `: ${names.join(', ')}` : ''
+  const extra = Array.isArray(names) ? `: ${hideTokens(names.join(', '))}` : ''
   return doormanError('DOORMAN_REQUEST_INVALID', [`${part}${instancePath.replaceAll('/', '.')} ${message}${extra}`])
 }

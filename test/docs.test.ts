@@ -13,7 +13,7 @@ import { startChild } from './child.js'
 import { KEY, startApi } from './routes/helper.js'
 import { tempFile } from './helper.js'
 
-const PAGES = ['README.md', 'CHANGELOG.md', ...readdirSync('docs').map(name => `docs/${name}`)]
+const PAGES = ['README.md', 'CHANGELOG.md', 'SECURITY.md', ...readdirSync('docs').map(name => `docs/${name}`)]
 const read = (file: string) => readFileSync(file, 'utf8')
 const readme = read('README.md')
 

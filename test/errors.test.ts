@@ -68,7 +68,7 @@ t.test('show tells what came, short and on one line', async t => {
   const cases: [unknown, string][] = [
     ['a "b"\n', '"a \\"b\\"\\n"'], ['x'.repeat(60), `"${'x'.repeat(60)}"`], ['x'.repeat(61), `"${'x'.repeat(57)}..."`],
     [5, '5'], [NaN, 'NaN'], [10n, '10'], [true, 'true'], [null, 'null'], [undefined, 'undefined'], [Symbol('s'), 'Symbol(s)'],
-    [() => {}, 'a function'], [Thing, 'a function'], [[1, 2], 'an array of 2'], [{}, 'an object'], [new Thing(), 'an object']
+    [() => {}, 'a function'], [Thing, 'a function'], [[1, 2], 'an array of 2'], [`dm_${'A'.repeat(49)}`, '"dm_***"'], [{}, 'an object'], [new Thing(), 'an object']
   ]
   for (const [value, text] of cases) t.equal(show(value), text)
 })

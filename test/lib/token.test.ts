@@ -1,7 +1,7 @@
 import t from 'tap'
 import { createHash, randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
-import { createSessionId, createToken, createTokenHash, hashToken, isToken, looksLikeToken, pooledRandomBytes, TOKEN_LENGTH } from '../../lib/token.js'
+import { createSessionId, createToken, createTokenHash, hashToken, hideTokens, isToken, looksLikeToken, pooledRandomBytes, TOKEN_LENGTH } from '../../lib/token.js'
 
 const BASE62 = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'
 
@@ -89,4 +89,9 @@ t.test('the pool hands out fresh bytes and keeps none', async t => {
   const seen = new Set<string>()
   for (let i = 0; i < 100; i++) seen.add(random(24).toString('hex'))
   t.equal(seen.size, 100)
+})
+
+t.test('tokens are hidden wherever they stand in a text', async t => {
+  const token = createToken(randomBytes)
+  for (const [text, hidden] of [[`/reset/${token}/x`, '/reset/dm_***/x'], [`${token}${token}`, 'dm_***dm_***'], ['/no-token', '/no-token'], ['dm_short', 'dm_short']]) t.equal(hideTokens(text!), hidden)
 })

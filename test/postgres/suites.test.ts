@@ -12,7 +12,7 @@ const TESTS = new URL('../', import.meta.url)
 const folder = (name: string) => readdirSync(new URL(name, TESTS)).filter(file => file.endsWith('.test.js')).map(file => `${name}/${file}`)
 
 const FILES = [
-  'mission.test.js', 'composition.test.js', 'retention.test.js', 'app.test.js', 'session-store.test.js',
+  'mission.test.js', 'composition.test.js', 'retention.test.js', 'app.test.js', 'leaks.test.js', 'session-store.test.js',
   'plugins/abuse.test.js', 'plugins/database.test.js', 'plugins/doorman.test.js', 'plugins/sessions.test.js', 'plugins/session-ends.test.js', 'plugins/live-sessions.test.js',
   ...folder('routes'),
   // The page is about no engine.
