@@ -55,7 +55,7 @@ export class AddressData {
     const erase = (pass: 'sessionsByCreation' | 'activity' | 'deadLetters' | 'ipLogs') => eraseHolders(this.#scan, pass, ip)
     const sessions = await erase('sessionsByCreation')
     let ipLogs = 0
-    for (let step = ERASE_STEP; step === ERASE_STEP; ipLogs += step) step = await this.#options.write<number>('eraseRequestsLog', { address: ip, limit: ERASE_STEP })
+    for (let step = ERASE_STEP; step > 0; ipLogs += step) step = await this.#options.write<number>('eraseRequestsLog', { address: ip, limit: ERASE_STEP })
     return { sessions, ipLogs, relayed: await erase('ipLogs'), activity: await erase('activity'), deadLetters: await erase('deadLetters') }
   }
 }

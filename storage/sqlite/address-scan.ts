@@ -7,6 +7,7 @@ import { SLICE_ROWS, startOf, type AddressPass, type Found, type LookParams, typ
 import type { AddressTarget, SweepTarget } from '../storage.js'
 import { encodeAddress } from './address-code.js'
 import type { Binding, Connection, FileName } from './connection.js'
+import { addEntries, dropKey, indexedRow, indexState, interruptIndexing, removeEntries, removeRows, rowsOfKey, type IndexedRow } from './log-index.js'
 import { IDS_PER_MS } from './schema-log.js'
 
 /** SQL that is true for an address which still has its host: by bits where it is a number, else by the function that `defineTruncated` makes. */
@@ -96,13 +97,25 @@ export interface AddressRows { pass: AddressPass, rows: ScanPosition[] }
 /** In the writer. */
 export function truncateAddresses (connection: Connection, { pass, rows, before }: AddressRows & { before: number }): number {
   const { truncate, order } = PLANS[pass]
-  return changeRows(connection, `${truncate} WHERE ${order.at(-1)} = @key`, rows, pass.startsWith('sessions') ? { before } : {})
+  const change = () => changeRows(connection, `${truncate} WHERE ${order.at(-1)} = @key`, rows, pass.startsWith('sessions') ? { before } : {})
+  return pass === 'ipLogs' ? withEntries(connection, rows.map(position => position.at(-1) as number), change) : change()
 }
 
 /** In the writer. The condition again: a session may be used from elsewhere meanwhile. */
 export function eraseAddresses (connection: Connection, { pass, rows, address }: AddressRows & { address: string }): number {
   const { erase, order, holds, stored } = PLANS[pass]
   return changeRows(connection, `${erase} WHERE ${order.at(-1)} = @key AND ${holds}`, rows, { address: stored(address) })
+}
+
+/** A change of indexed columns: what leads to the rows changes with them. */
+function withEntries (connection: Connection, ids: readonly number[], change: () => number): number {
+  const rows = () => ids.map(id => indexedRow(connection, id)).filter((row): row is IndexedRow => row !== undefined)
+  removeEntries(connection, rows())
+  const changed = change()
+  const { announced } = indexState(connection)
+  addEntries(connection, rows().filter(({ id }) => id <= announced))
+  interruptIndexing(connection)
+  return changed
 }
 
 function changeRows (connection: Connection, sql: string, rows: readonly ScanPosition[], values: Record<string, Binding>): number {
@@ -113,9 +126,13 @@ function changeRows (connection: Connection, sql: string, rows: readonly ScanPos
   return changed
 }
 
-/** In the writer: one step of removing the requests from an address. */
+/** In the writer: one step of removing the requests from an address. 0: none are left. */
 export function eraseRequests (connection: Connection, { address, limit }: { address: string, limit: number }): number {
-  return connection.run('DELETE FROM ip_log_rows WHERE id IN (SELECT id FROM ip_log_rows WHERE ip = ? LIMIT ?)', encodeAddress(address), limit).changes
+  const of = { name: 'ip', key: encodeAddress(address) } as const
+  const rows = rowsOfKey(connection, of, limit)
+  removeRows(connection, rows)
+  if (rows.length === 0) dropKey(connection, of)
+  return rows.length
 }
 
 // ---------------------------------------------------------------- how far it got

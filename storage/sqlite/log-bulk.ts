@@ -4,6 +4,7 @@
  */
 import { encodeAddress } from './address-code.js'
 import type { Binding, Connection } from './connection.js'
+import { addEntries, type IndexedRow } from './log-index.js'
 import { FIELD, FIELDS, textsOf, type PackedRows } from './log-wire.js'
 import { offsetOf, type RowIds } from './row-ids.js'
 import type { TextDictionary, TextKind } from './text-dictionary.js'
@@ -31,8 +32,11 @@ export class BulkInsert {
     this.#ids = ids
   }
 
-  /** Inserts all but the `others`. One that is refused ends it, with some of those before it inserted. */
-  insert (rows: PackedRows, day: number): void {
+  /**
+   * Inserts all but the `others`. One that is refused ends it, with some of those before it inserted.
+   * @param announced rows up to this id are added to the tables of log-index.ts as well
+   */
+  insert (rows: PackedRows, day: number, announced: number): void {
     const { numbers } = rows
     const texts = textsOf(rows)
     const refs = (kind: TextKind) => this.#refs(kind, texts, day)
@@ -44,19 +48,25 @@ export class BulkInsert {
     const count = numbers.length / FIELDS
     const many = count - count % ROWS_PER_STATEMENT
     const values = this.#values
+    const late: IndexedRow[] = []
     for (let row = 0; row < count; row++) {
       const from = row * FIELDS
       const at = numbers[from + FIELD.at]!
       const id = this.#ids.next(at)
       const port = numbers[from + FIELD.peerPort]!
-      values.push(id, offsetOf(id, at), address(numbers[from + FIELD.ip]!), numbers[from + FIELD.ipSource]!, address(numbers[from + FIELD.peerIp]!), port === -1 ? null : port,
+      const ip = address(numbers[from + FIELD.ip]!)
+      const sessionRef = session(numbers[from + FIELD.sessionId]!)
+      const userRef = user(numbers[from + FIELD.userId]!)
+      if (id <= announced) late.push({ id, ip, user_ref: userRef, session_ref: sessionRef })
+      values.push(id, offsetOf(id, at), ip, numbers[from + FIELD.ipSource]!, address(numbers[from + FIELD.peerIp]!), port === -1 ? null : port,
         text(numbers[from + FIELD.method]!), shared(numbers[from + FIELD.path]!), shared(numbers[from + FIELD.route]!), numbers[from + FIELD.status]!, numbers[from + FIELD.durationUs]!,
-        shared(numbers[from + FIELD.userAgent]!), shared(numbers[from + FIELD.referer]!), session(numbers[from + FIELD.sessionId]!), user(numbers[from + FIELD.userId]!),
+        shared(numbers[from + FIELD.userAgent]!), shared(numbers[from + FIELD.referer]!), sessionRef, userRef,
         text(numbers[from + FIELD.requestId]!), numbers[from + FIELD.outcome]!)
       if (row < many && (row + 1) % ROWS_PER_STATEMENT !== 0) continue
       // Emptied before it runs: it may throw.
       this.#connection.runAll(row < many ? INSERT_MANY : INSERT_ONE, values.splice(0))
     }
+    addEntries(this.#connection, late)
   }
 
   /** Numbers of texts by their position in the batch. */

@@ -6,7 +6,8 @@ import { encodeAddress } from './address-code.js'
 import type { Connection } from './connection.js'
 import { isRowFault, sqliteCode } from './errors.js'
 import { BulkInsert, INSERT_ONE } from './log-bulk.js'
-import { unpackRows, type PackedBatch, type PackedRows } from './log-wire.js'
+import { addEntries, indexState } from './log-index.js'
+import { countRows, unpackRows, type PackedBatch, type PackedRows } from './log-wire.js'
 import { offsetOf, RowIds } from './row-ids.js'
 import { encodeSource } from './source-code.js'
 import { dayOf, TextDictionary, type TextKind } from './text-dictionary.js'
@@ -17,11 +18,15 @@ const INSERT_ACTIVITY = 'INSERT INTO user_activity (at, user_id, session_id, act
 export class LogAppender {
   /** Rows put into dead_letters since the start. */
   deadLetters = 0
+  /** Rows stored since the start, about: what is undone later is counted, too. */
+  stored = 0
   #connection: Connection
   #texts: TextDictionary
   #ids: RowIds
   #bulk: BulkInsert
   #removals = 0
+  /** Rows up to this id are added to the tables of log-index.ts at once. */
+  #announced = 0
   /** Rows that ended the transaction they were in (a trigger that says ROLLBACK), with the reason, by their place in the batch that comes again. */
   #endings = { batch: '', rows: new Map<number, string>() }
   #learned = false
@@ -38,10 +43,12 @@ export class LogAppender {
     const stored = this.#connection.get<{ seq: number }>('SELECT seq FROM log_sources WHERE source = ?', batch.source)
     if (stored !== undefined && stored.seq >= batch.seq) return { deadLetters: 0, duplicates: 0 }
     this.#noticeRemovals()
+    this.#announced = indexState(this.#connection).announced
     this.#ids.begin()
     const result = this.#insertAll(batch)
     this.#connection.run('INSERT INTO log_sources (source, seq, at) VALUES (?, ?, ?) ON CONFLICT (source) DO UPDATE SET seq = excluded.seq, at = excluded.at', batch.source, batch.seq, batch.at)
     this.deadLetters += result.deadLetters
+    this.stored += countRows(batch.rows)
     return result
   }
 
@@ -106,7 +113,7 @@ export class LogAppender {
   #insertAtOnce (rows: PackedRows, now: number): number {
     // Requests of one millisecond keep their order.
     if (rows.others.some(({ kind }) => kind === 'ip')) return this.#insertRows(unpackRows(rows), now)
-    this.#bulk.insert(rows, dayOf(now))
+    this.#bulk.insert(rows, dayOf(now), this.#announced)
     return this.#insertRows(rows.others, now)
   }
 
@@ -137,9 +144,13 @@ export class LogAppender {
     const texts = this.#texts
     const ref = (text: string | null, kind: TextKind = 'shared') => text === null ? null : texts.ref(kind, text, day)
     const id = this.#ids.next(row.at)
-    this.#connection.run(INSERT_ONE, id, offsetOf(id, row.at), encodeAddress(row.ip), encodeSource(row), encodeAddress(row.peerIp), row.peerPort,
-      row.method, texts.ref('shared', row.path, day), ref(row.route), row.status, row.durationUs, ref(row.userAgent), ref(row.referer), ref(row.sessionId, 'session'), ref(row.userId, 'user'),
+    const ip = encodeAddress(row.ip)
+    const session = ref(row.sessionId, 'session')
+    const user = ref(row.userId, 'user')
+    this.#connection.run(INSERT_ONE, id, offsetOf(id, row.at), ip, encodeSource(row), encodeAddress(row.peerIp), row.peerPort,
+      row.method, texts.ref('shared', row.path, day), ref(row.route), row.status, row.durationUs, ref(row.userAgent), ref(row.referer), session, user,
       row.requestId, IP_LOG_OUTCOMES.indexOf(row.outcome))
+    if (id <= this.#announced) addEntries(this.#connection, [{ id, ip, user_ref: user, session_ref: session }])
   }
 
   #bury (row: LogRow, reason: string, now: number): void {

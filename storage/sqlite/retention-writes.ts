@@ -3,7 +3,8 @@ import type { EndReason } from '../../lib/vocabulary.js'
 import { isAddressTarget, type AddressTarget, type BlockRecord, type CleanupRun, type LeaseParams, type MaintainParams, type MaintainResult, type SweepParams, type SweepTarget, type UserErased } from '../storage.js'
 import { countFullAddresses } from './address-scan.js'
 import type { Binding, Connection, FileName } from './connection.js'
-import { IDS_PER_MS } from './schema-log.js'
+import { hasRows, hourOf, removeRows, rowsOfKey } from './log-index.js'
+import { IDS_PER_MS, LOG_INDEXES } from './schema-log.js'
 import { dayOf, findText } from './text-dictionary.js'
 
 /** Which rows a target means: table, condition on `?` = the target's own form of `before`, and that form. */
@@ -26,7 +27,9 @@ const PLANS: Record<Exclude<SweepTarget, AddressTarget>, readonly SweepPlan[]> =
     // A day's margin: last_day is the day a text was last written, in UTC, and `before` may lie within it.
     plan('log', 'texts', 'last_day < ?', before => dayOf(before)),
     plan('log', 'ingested', 'at < ?'),
-    plan('log', 'log_sources', 'at < ?')
+    plan('log', 'log_sources', 'at < ?'),
+    // What leads to rows, by the hour: when the last row of it is gone.
+    ...LOG_INDEXES.map(name => plan('log', `ip_log_by_${name}`, 'hour < ?', before => hourOf(before * IDS_PER_MS)))
   ]
 }
 
@@ -120,10 +123,11 @@ export function eraseLog (connection: Connection, { userId, limit }: { userId: s
   const deadLetters = connection.run('DELETE FROM dead_letters WHERE user_id = ? LIMIT ?', userId, limit).changes
   const user = findText(connection, 'user', userId)
   if (user === undefined) return { activity, ipLogs: 0, deadLetters }
-  const rows = connection.all<{ session_ref: number | null }>('DELETE FROM ip_log_rows WHERE id IN (SELECT id FROM ip_log_rows WHERE user_ref = ? LIMIT ?) RETURNING session_ref', user, limit)
+  const rows = rowsOfKey(connection, { name: 'user', key: user }, limit)
+  removeRows(connection, rows)
   for (const session of new Set(rows.map(row => row.session_ref))) {
-    connection.run('DELETE FROM texts WHERE id = ? AND NOT EXISTS (SELECT 1 FROM ip_log_rows WHERE session_ref = texts.id)', session)
+    if (session !== null && !hasRows(connection, { name: 'session', key: session })) connection.run('DELETE FROM texts WHERE id = ?', session)
   }
-  if (rows.length < limit) connection.run('DELETE FROM texts WHERE id = ?', user)
+  if (rows.length === 0) connection.run('DELETE FROM texts WHERE id = ?', user)
   return { activity, ipLogs: rows.length, deadLetters }
 }

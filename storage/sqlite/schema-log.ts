@@ -14,6 +14,11 @@ import { hopsSql, sourceSql } from './source-code.js'
 
 /** Ids per millisecond: 2^53 is reached in the year 2248. */
 export const IDS_PER_MS = 1024
+export const IDS_PER_HOUR = IDS_PER_MS * 3_600_000
+
+/** By what rows are found quickly; see log-index.ts. */
+export const LOG_INDEXES = ['ip', 'user', 'session'] as const
+export type LogIndexName = typeof LOG_INDEXES[number]
 
 const words = (column: string, list: readonly string[]) => `CASE ${column} ${list.map((word, i) => `WHEN ${i} THEN '${word}'`).join(' ')} END`
 
@@ -132,5 +137,15 @@ CREATE INDEX ingested_by_time ON ingested (at);
   sql: `
 DROP VIEW ip_logs;
 CREATE VIEW ip_logs AS SELECT ${IP_LOG_COLUMNS} FROM ip_log_rows AS r;
+`
+}, {
+  name: 'indexes in tables of their own',
+  // rest: what is added to `hour * 3686400000` to have the id of the row, which makes it shorter by two to four bytes.
+  sql: `
+DROP INDEX ip_log_rows_by_ip;
+DROP INDEX ip_log_rows_by_user;
+DROP INDEX ip_log_rows_by_session;
+${LOG_INDEXES.map(name => `CREATE TABLE ip_log_by_${name} (hour INTEGER NOT NULL, key ${name === 'ip' ? 'ANY' : 'INTEGER'} NOT NULL, rest INTEGER NOT NULL, PRIMARY KEY (hour, key, rest)) STRICT, WITHOUT ROWID;`).join('\n')}
+INSERT INTO log_counters (name, value) VALUES ('indexed_until', 0), ('index_announced', 0), ('index_claim', 0);
 `
 }]

@@ -8,9 +8,10 @@ import { assertSame, FileIdentity } from './file-identity.js'
 import { FileWriter, type FileWriterOptions } from './file-writer.js'
 import type { WriteOperation } from './lanes.js'
 import { LockWatch } from './lock-watch.js'
+import { LogIndexer, type IndexerOutcome } from './log-indexer.js'
 import { LogAppender } from './log-writes.js'
 import { openFile } from './open-file.js'
-import type { ThreadSettings, WireRequest } from './protocol.js'
+import type { ThreadSettings, WireReply, WireRequest } from './protocol.js'
 import { logMigrations } from './schema-log.js'
 import { mainMigrations } from './schema-main.js'
 import { answer, runThread, type Post, type ThreadService } from './thread-shell.js'
@@ -20,6 +21,8 @@ import { logOperations, mainOperations } from './write-operations.js'
 /** How often an idle writer looks whether its files are still there, ms; one that writes looks with every commit. */
 const IDENTITY_CHECK_MS = 1000
 const FILES = ['main', 'log'] as const
+/** Number of operations that nobody outside of this thread has asked for. */
+const OWN = -1
 
 async function startWriter ({ location, identities, busyTimeout, walBacklogLimit }: ThreadSettings, { reply, notify, fail }: Post): Promise<ThreadService> {
   const now = () => performance.now()
@@ -46,8 +49,21 @@ async function startWriter ({ location, identities, busyTimeout, walBacklogLimit
   const lock = (connection: Connection) => new LockWatch({ connection, notify, now, busyTimeout })
   const files: Record<FileName, FileWriter> = {
     main: new FileWriter({ ...common, ...watched('main'), connection: main, lock: lock(main), rolledBack () {}, deadLetters: () => 0 }),
-    log: new FileWriter({ ...common, ...watched('log'), connection: log, lock: lock(log), rolledBack () { appender.forgetTexts() }, deadLetters: () => appender.deadLetters })
+    log: new FileWriter({
+      ...common,
+      ...watched('log'),
+      connection: log,
+      lock: lock(log),
+      reply: replyOrIndex,
+      committed () {
+        watches.log.committed()
+        indexer.committed(appender.stored)
+      },
+      rolledBack () { appender.forgetTexts() },
+      deadLetters: () => appender.deadLetters
+    })
   }
+  const indexer = new LogIndexer({ submit: step => { files.log.submit(OWN, step, null as never) }, now: Date.now, random: Math.random })
   const operations = new Map<string, [FileWriter, WriteOperation]>()
   for (const [name, operation] of Object.entries(mainOperations())) operations.set(name, [files.main, operation])
   for (const [name, operation] of Object.entries(logOperations(appender))) operations.set(name, [files.log, operation])
@@ -73,6 +89,7 @@ async function startWriter ({ location, identities, busyTimeout, walBacklogLimit
       else answer(reply, id, questions[name]!, busyTimeout)
     },
     async stop (deadline) {
+      indexer.stop()
       const until = now() + deadline
       while (files.main.waiting + files.log.waiting > 0 && now() < until) await sleep(1)
       await stopWatching()
@@ -84,7 +101,16 @@ async function startWriter ({ location, identities, busyTimeout, walBacklogLimit
     return Promise.all(FILES.map(file => watches[file].stop()))
   }
 
+  function replyOrIndex (replies: WireReply[]): void {
+    const own = replies.find(({ id }) => id === OWN)
+    if (own === undefined) return reply(replies)
+    indexer.settled(own.ok ? own.value as IndexerOutcome : undefined)
+    // A failure may be that of everything that waits.
+    if (replies.length > 1) reply(replies.filter(({ id }) => id !== OWN))
+  }
+
   function end (error: DoormanError): void {
+    indexer.stop()
     clearInterval(identityCheck)
     for (const file of FILES) {
       files[file].abandon(error)

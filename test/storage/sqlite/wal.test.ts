@@ -21,7 +21,7 @@ t.test('a long sweep leaves the WAL as small as it was', async t => {
     freed += freedPages
     left = remainingPages
   }
-  t.ok(freed > 500, `${freed} pages were given back`)
+  t.ok(freed > 300, `${freed} pages were given back`)
   t.ok(frames > 100 && frames < 2000, `at most ${frames} frames`)
   t.ok(statSync(`${file.replace(/\.db$/, '-log.db')}-wal`).size < 2000 * 4200)
 })

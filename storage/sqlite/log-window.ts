@@ -1,0 +1,109 @@
+/**
+ * Rows on their way into the tables of log-index.ts, sorted by key. A key and the row's place in the window are packed into one number, because
+ * an array of numbers is sorted several times faster than one of anything else.
+ */
+import type { Binding } from './connection.js'
+import { hourOf, KEY_COLUMN, type IndexedRow } from './log-index.js'
+import { IDS_PER_HOUR, LOG_INDEXES, type LogIndexName } from './schema-log.js'
+
+/** Windows have fewer rows than this; addresses, signed 32-bit integers, are moved up by 2^31, and texts come after them. 2^33 * 2^17 is exact. */
+const PLACES = 131_072
+const SIGN = 2 ** 31
+const FIRST_TEXT = 2 ** 32
+
+interface Keys {
+  name: LogIndexName
+  /** `key * PLACES + place`. */
+  packed: Float64Array
+  count: number
+  sorted: boolean
+}
+
+export class LogWindow {
+  /** All rows after this id … */
+  readonly from: number
+  /** … up to this one. */
+  to: number
+  #ids: Float64Array
+  #rows = 0
+  #indexes: readonly Keys[]
+  #texts = new Map<string, number>()
+  #textList: string[] = []
+  /** Which of the indexes is being written, and how many of its entries have been. */
+  #index = 0
+  #position = 0
+
+  /** @param size most rows, below 131 072 */
+  constructor (from: number, to: number, size: number) {
+    this.from = from
+    this.to = to
+    this.#ids = new Float64Array(size)
+    this.#indexes = LOG_INDEXES.map(name => ({ name, packed: new Float64Array(size), count: 0, sorted: false }))
+  }
+
+  get room (): number { return this.#ids.length - this.#rows }
+
+  /** Id after which the next rows are to be read. */
+  get last (): number { return this.#rows === 0 ? this.from : this.#ids[this.#rows - 1]! }
+
+  /** Adds rows in the order of their ids, no more than there is room for. */
+  add (rows: readonly IndexedRow[]): void {
+    for (const row of rows) {
+      const place = this.#rows++
+      this.#ids[place] = row.id
+      for (const index of this.#indexes) {
+        const key = row[KEY_COLUMN[index.name]]
+        if (key !== null) index.packed[index.count++] = this.#number(key, index.name) * PLACES + place
+      }
+    }
+  }
+
+  /** No more rows. Where some were left for want of room, the window ends before them. */
+  close (complete: boolean): void {
+    if (!complete) this.to = this.last
+  }
+
+  /** The next entries, of one table; null when all have been given out. Gives the same ones until `advance` is called. */
+  next (limit: number): { name: LogIndexName, entries: [hour: number, key: Binding, rest: number][] } | null {
+    while (this.#index < this.#indexes.length) {
+      const index = this.#indexes[this.#index]!
+      const { name, packed, count } = index
+      // One at a time: each is some milliseconds.
+      if (!index.sorted) packed.subarray(0, count).sort()
+      index.sorted = true
+      if (this.#position < count) return { name, entries: Array.from(packed.subarray(this.#position, Math.min(count, this.#position + limit)), number => this.#entry(name, number)) }
+      this.#index++
+      this.#position = 0
+    }
+    return null
+  }
+
+  /** Those given out last are stored. */
+  advance (entries: number): void {
+    this.#position += entries
+  }
+
+  #entry (name: LogIndexName, packed: number): [number, Binding, number] {
+    const number = Math.floor(packed / PLACES)
+    const id = this.#ids[packed % PLACES]!
+    const hour = hourOf(id)
+    return [hour, this.#key(name, number), id - hour * IDS_PER_HOUR]
+  }
+
+  #number (key: Binding, name: LogIndexName): number {
+    if (name !== 'ip') return key as number
+    if (typeof key === 'number') return key + SIGN
+    let number = this.#texts.get(key as string)
+    if (number === undefined) {
+      number = FIRST_TEXT + this.#textList.push(key as string) - 1
+      this.#texts.set(key as string, number)
+    }
+    return number
+  }
+
+  #key (name: LogIndexName, number: number): Binding {
+    if (name !== 'ip') return number
+    // A bigint: see encodeAddress.
+    return number < FIRST_TEXT ? BigInt(number - SIGN) : this.#textList[number - FIRST_TEXT]!
+  }
+}
