@@ -210,7 +210,7 @@ export interface PageParams { limit: number, after?: PageKey }
 export type PageKey = readonly (string | number)[]
 export interface Page<T> { items: T[], next: PageKey | null }
 
-// ---------------------------------------------------------------- blocks, retention, users
+// ---------------------------------------------------------------- blocks, retention
 
 export interface BlockRecord {
   id: string
@@ -271,35 +271,6 @@ export interface LeaseParams {
   /** Refused when the last completed run is later than this. */
   lastRunBefore: number
 }
-
-/** Everything held about a user. Lists are complete up to `limit` rows each, newest first. */
-export interface UserExport {
-  sessions: SessionRecord[]
-  endedSessions: { id: string, reason: EndReason, endedAt: number }[]
-  devices: SessionDevice[]
-  activity: StoredActivity[]
-  ipLogs: StoredIpLog[]
-  truncated: boolean
-}
-export interface UserErased { sessions: number, endedSessions: number, devices: number, activity: number, ipLogs: number, deadLetters: number }
-
-/** Everything held with an address. Lists are complete up to `limit` rows each. */
-export interface AddressExport {
-  /** Live sessions that began, or were last used, at it. */
-  sessions: SessionRecord[]
-  activity: StoredActivity[]
-  /** Requests from it, newest first. */
-  ipLogs: StoredIpLog[]
-  /** Refused rows that mention it. */
-  deadLetters: DeadLetter[]
-  /** Requests of others that came through it (a proxy): they are theirs, so they are only counted. */
-  relayed: number
-  truncated: boolean
-}
-/** A row that a constraint refused, with the reason. `content`: the row as JSON text. */
-export interface DeadLetter { id: number, at: number, kind: string, userId: string | null, reason: string, content: string }
-/** Rows changed: requests and refused rows were removed, everything else stays without the address. */
-export interface AddressErased { ipLogs: number, relayed: number, activity: number, sessions: number, deadLetters: number }
 
 // ---------------------------------------------------------------- the host's own tables
 

@@ -1,6 +1,7 @@
 /** Rows under the contract's column names, which are the same in every engine, and the records they become. */
 import type { IpLogOutcome, IpSource } from '../lib/vocabulary.js'
-import { SWEEP_TARGETS, type CleanupRun, type DeadLetter, type KnownBefore, type LoginDevice, type SessionDevice, type SessionRecord, type StoredActivity, type StoredIpLog } from './records.js'
+import type { DeadLetter } from './held-records.js'
+import { SWEEP_TARGETS, type CleanupRun, type KnownBefore, type LoginDevice, type SessionDevice, type SessionRecord, type StoredActivity, type StoredIpLog } from './records.js'
 
 /** A live session. `Flag`: how the engine has a truth value. */
 export interface SessionRow<Flag = boolean> {

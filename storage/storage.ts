@@ -11,14 +11,16 @@
  */
 import type { DoormanError } from '../errors.js'
 import type { EndReason } from '../lib/vocabulary.js'
+import type { AddressErased, AddressExport, UserErased, UserExport } from './held-records.js'
 import type {
-  ActivityFilter, AddressErased, AddressExport, BlockRecord, CleanupRun, EndedSession, IpLogFilter, LeaseParams, LogAppendResult, LogBatch, MaintainParams,
+  ActivityFilter, BlockRecord, CleanupRun, EndedSession, IpLogFilter, LeaseParams, LogAppendResult, LogBatch, MaintainParams,
   MaintainResult, Page, PageParams, SeriesPoint, SessionCreateParams, SessionCreateResult, SessionListParams, SessionLookup,
   SessionDevice, SessionRecord, SessionRotateParams, SessionSelection, SessionTouch, SqlResult, SqlRow, SqlStatement, StoredActivity, StoredIpLog,
-  SweepParams, SweepTarget, TokenHash, TopBy, TopEntry, UserErased, UserExport
+  SweepParams, SweepTarget, TokenHash, TopBy, TopEntry
 } from './records.js'
 import type { StorageStats } from './stats.js'
 
+export * from './held-records.js'
 export * from './records.js'
 export type { FileStats, HistogramBuckets, LaneName, LaneStats, StorageStats } from './stats.js'
 
