@@ -34,8 +34,12 @@ export interface IgnoreRules {
   addresses?: readonly string[]
 }
 
-/** `false`: requests of the route leave no row. An object: what is different for them. */
-export type RouteTracking = false | { durability?: Durability }
+const PATHS = ['full', 'route'] as const
+/**
+ * `false`: requests of the route leave no row. An object: what is different for them. `path: 'route'`: the pattern of the route is stored for the
+ * path, where that holds something that should not be kept, such as `/users/:name` or `/reset/:token`.
+ */
+export type RouteTracking = false | { durability?: Durability, path?: typeof PATHS[number] }
 
 export interface ResolvedIpTracking {
   durability: Durability
@@ -91,5 +95,5 @@ function readIgnore (given: IgnoreRules): ResolvedIpTracking['ignores'] {
 export function checkRouteTracking (route: string, given: unknown): void {
   if (given === undefined || given === false) return
   if (!isObject(given)) throw doormanError('DOORMAN_OPTION_INVALID', [`config.ipTracking of ${route}`, 'false or an object', show(given)])
-  resolveOptions(`config.ipTracking of ${route}`, given, { durability: option.oneOf('queued', DURABILITIES) })
+  resolveOptions(`config.ipTracking of ${route}`, given, { durability: option.oneOf('queued', DURABILITIES), path: option.oneOf('full', PATHS) })
 }

@@ -94,6 +94,7 @@ export function createRequestTracker (options: RequestTrackerOptions) {
       request,
       reply,
       route: url ?? null,
+      pathless: tracking?.path === 'route',
       committed: tracking?.durability === undefined ? committedByDefault : tracking.durability === 'committed',
       held: false,
       older: null,
@@ -217,7 +218,9 @@ export function createRequestTracker (options: RequestTrackerOptions) {
 
   function makeVisitRow (visit: Visit, status: number, outcome: IpLogOutcome): IpLogRow {
     const session = sessionOf(visit.request)
-    return makeRow(visit.client, headOf(visit.raw), {
+    const head = headOf(visit.raw)
+    if (visit.pathless) head.target = visit.route!
+    return makeRow(visit.client, head, {
       at: visit.at,
       duration: performance.now() - visit.started,
       status,

@@ -35,6 +35,8 @@ export interface Visit {
   request: TrackedRequest
   reply: TrackedReply
   route: string | null
+  /** Whether the pattern of the route is stored for the path. */
+  pathless: boolean
   committed: boolean
   /** Whether a place in the queue is held for the row; those that hold one form a list, oldest first. */
   held: boolean

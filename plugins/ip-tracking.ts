@@ -26,7 +26,7 @@ declare module 'fastify' {
     clientAddress: string | null
   }
   interface FastifyContextConfig {
-    /** `false`: requests of this route leave no row. `{ durability }`: when their rows are stored. */
+    /** `false`: requests of this route leave no row. `{ durability }`: when their rows are stored; `{ path: 'route' }`: without their path. */
     ipTracking?: RouteTracking
   }
 }

@@ -52,8 +52,8 @@ async function blocksOf (app: FastifyInstance, cidr: string | null): Promise<Blo
   return (await app.database.storage.listBlocks(0)).filter(block => block.cidr === cidr)
 }
 
-// Their path is the address, so they leave no row in the request log.
-const config = { ...API_KEY, ipTracking: false } as const
+// Their path is the address: rows have the route's pattern.
+const config = { ...API_KEY, ipTracking: { path: 'route' } } as const
 const params = strict({ ip: Address })
 
 export const addressesRoutes: FastifyPluginCallbackTypebox = (app, _options, done) => {

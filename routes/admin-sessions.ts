@@ -5,6 +5,8 @@ import { API_KEY } from './access.js'
 import { Address, deviceReply, DeviceReply, Empty, iso, pageParams, PageQuery, pageReply, PageReply, replies, sessionReply, SessionReply, strict, Time, UserId } from './schemas.js'
 
 const tags = ['admin: sessions']
+// The path has the user's id in it: rows have the route's pattern.
+const ofUser = { ...API_KEY, ipTracking: { path: 'route' } } as const
 const LIST = 'sessions'
 
 export const adminSessionsRoutes: FastifyPluginCallbackTypebox = (app, _options, done) => {
@@ -52,7 +54,7 @@ export const adminSessionsRoutes: FastifyPluginCallbackTypebox = (app, _options,
   })
 
   app.get('/admin/users/:userId/devices', {
-    config: API_KEY,
+    config: ofUser,
     schema: {
       tags,
       summary: 'What a user has logged in with, last seen first',
@@ -72,7 +74,7 @@ export const adminSessionsRoutes: FastifyPluginCallbackTypebox = (app, _options,
   })
 
   app.delete('/admin/users/:userId/sessions', {
-    config: API_KEY,
+    config: ofUser,
     schema: { tags, summary: 'End all sessions of a user', params: strict({ userId: UserId }), response: replies({ 200: Type.Object({ ended: Type.Integer() }) }, 401, 429) }
   }, async request => ({ ended: await app.sessions.removeAll(request.params.userId) }))
   done()

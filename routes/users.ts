@@ -53,8 +53,8 @@ const ExportReply = Type.Object({
 /** How long rows that still wait are waited for, ms; past it 503. Both routes may be asked again. */
 export const FLUSH_WAIT = 5000
 
-// Their path has the user's id in it, so they leave no row in the request log.
-const config = { ...API_KEY, ipTracking: false } as const
+// Their path has the user's id in it: rows have the route's pattern.
+const config = { ...API_KEY, ipTracking: { path: 'route' } } as const
 
 export const usersRoutes: FastifyPluginCallbackTypebox = (app, _options, done) => {
   app.get('/admin/users/:userId/export', {

@@ -146,7 +146,7 @@ t.test('no route, however it is used, shows a secret', async t => {
   for (const token of [rotated, unknown, first.token, 'junk']) await send('POST', '/admin/sessions/introspect', { ...asKey, body: { token, ip: '192.0.2.8', userAgent: 'curl/8' } })
   const block = await send('POST', '/admin/blocks', { ...asKey, body: { cidr: '203.0.113.0/24', reason: 'scan' } })
   await app.database.flush(5000)
-  for (const path of ['/admin/sessions', '/admin/ip-logs?limit=500', '/admin/ip-logs/top?by=path', '/admin/ip-logs/series', '/admin/activity', '/admin/blocks', '/admin/cleanup', '/metrics', '/health/live', '/health/ready', '/docs', '/docs/json', '/docs/yaml', '/admin/', '/admin/users/alice/export']) await send('GET', path, asKey)
+  for (const path of ['/admin/sessions', '/admin/ip-logs?limit=500', '/admin/ip-logs/top?by=path', '/admin/ip-logs/series', '/admin/activity', '/admin/blocks', '/admin/cleanup', '/metrics', '/health/live', '/health/ready', '/docs', '/docs/json', '/docs/yaml', '/admin/', '/admin/users/alice/export', '/admin/users/alice/devices', '/admin/addresses/192.0.2.8/export', '/admin/abuse']) await send('GET', path, asKey)
   await send('POST', '/admin/cleanup', { ...asKey, body: { dryRun: true } })
 
   // And all that ends.
@@ -158,6 +158,7 @@ t.test('no route, however it is used, shows a secret', async t => {
   await login('bob')
   await send('DELETE', '/admin/users/bob/sessions', asKey)
   await send('DELETE', '/admin/users/alice', asKey)
+  await send('DELETE', '/admin/addresses/192.0.2.8', asKey)
   await app.close()
 
   t.strictSame(leaks(service), [])

@@ -314,6 +314,13 @@ t.test('a fault in writing a row never reaches the request', async t => {
   t.match(logged, [{ level: 50, msg: 'what follows a request failed' }])
 })
 
+t.test('a route whose path says too much has its pattern stored', async t => {
+  const { app, database } = await build(t, { routes: app => app.get('/reset/:code', { config: { ipTracking: { path: 'route' } } }, () => 'ok') })
+  await app.inject('/reset/4711?user=anna')
+  await app.inject({ url: '/reset/4711', method: 'POST' })
+  t.match(await database.ipRows(), [{ path: '/reset/:code', route: '/reset/:code' }, { path: '/reset/4711', route: null }])
+})
+
 t.test('who asks to be told of the end of requests may throw', async t => {
   const { app, database, logged } = await build(t)
   const told: [number, number][] = []
@@ -621,6 +628,7 @@ t.test('wrong options of a route stop the start', async t => {
       for (const [config, code, message] of [
         [true, 'DOORMAN_OPTION_INVALID', /"config.ipTracking of GET \/x" must be false or an object; got true/],
         [{ durability: 'never' }, 'DOORMAN_OPTION_INVALID', /"config.ipTracking of GET \/x.durability"/],
+        [{ path: 'none' }, 'DOORMAN_OPTION_INVALID', /"config.ipTracking of GET \/x.path" must be "full" or "route"/],
         [{ durable: 'queued' }, 'DOORMAN_OPTION_UNKNOWN', /durable/]
       ] as const) t.throws(() => app.get('/x', { config: { ipTracking: config as false } }, async () => 'ok'), { code, message }, String(message))
     }
