@@ -60,6 +60,11 @@ export interface GuardOptions {
   log: { warn (fields: object, message: string): void }
 }
 
+/**
+ * A refused token is answered this long after it came, ms, however soon it was known: how long that took tells whether the text is a token, is none, or was one.
+ * A timer counts from the beginning of the turn of the event loop, so work within the turn leaves no trace in it.
+ */
+const REFUSED_AFTER = 2
 /** A failing database fails for everybody at once: one line a minute, with their number, says as much. */
 const LOG_EVERY = 60_000
 
@@ -139,7 +144,8 @@ export function createSessionGuard ({ sessions, cookie, bearer, clock, tellReaso
       reply.header('session-end-reason', end.reason)
       error.message = describeEnd(end.reason)
     }
-    done(error)
+    if (refusal === 'missing') done(error)
+    else setTimeout(done, REFUSED_AFTER, error)
   }
 
   function setCookie (reply: GuardReply, token: string, session: SessionView): void {
