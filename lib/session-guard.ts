@@ -55,20 +55,22 @@ export interface GuardOptions {
   trustedOrigins: ReadonlySet<string> | null
   /** Whether the request's route takes them from anywhere. Asked only about those that would be refused. */
   allowsCrossSite (request: GuardRequest): boolean
+  random (): number
   /** The value of a Set-Cookie header. */
   serialize (name: string, value: string, attributes: CookieAttributes & { expires?: Date }): string
   log: { warn (fields: object, message: string): void }
 }
 
 /**
- * A refused token is answered this long after it came, ms, however soon it was known: how long that took tells whether the text is a token, is none, or was one.
- * A timer counts from the beginning of the turn of the event loop, so work within the turn leaves no trace in it.
+ * A refused token is answered this much later, ms, drawn at random. How long it took to know tells whether the text is no token, was never one, or was
+ * one once: some dozen microseconds, which a hundred times as much noise hides. To take exactly as long for each would need a timer for every request,
+ * since it has to be set before the work.
  */
-const REFUSED_AFTER = 2
+const REFUSAL_DELAY = 10
 /** A failing database fails for everybody at once: one line a minute, with their number, says as much. */
 const LOG_EVERY = 60_000
 
-export function createSessionGuard ({ sessions, cookie, bearer, clock, tellReason, trustedOrigins, allowsCrossSite, serialize, log }: GuardOptions): SessionGuard {
+export function createSessionGuard ({ sessions, cookie, bearer, clock, random, tellReason, trustedOrigins, allowsCrossSite, serialize, log }: GuardOptions): SessionGuard {
   let warned = false
   let renewalsFailed = 0
   let loggedAt = -Infinity
@@ -145,7 +147,7 @@ export function createSessionGuard ({ sessions, cookie, bearer, clock, tellReaso
       error.message = describeEnd(end.reason)
     }
     if (refusal === 'missing') done(error)
-    else setTimeout(done, REFUSED_AFTER, error)
+    else setTimeout(done, random() * REFUSAL_DELAY, error)
   }
 
   function setCookie (reply: GuardReply, token: string, session: SessionView): void {

@@ -101,6 +101,7 @@ export default fp<SessionsPluginOptions>(async (fastify, given) => {
     cookie,
     bearer,
     clock,
+    random,
     tellReason: own.tellReason,
     trustedOrigins: own.crossSite === 'allow' ? null : new Set(own.trustedOrigins),
     allowsCrossSite: request => configOf(request as FastifyRequest).crossSite === 'allow',
