@@ -6,6 +6,9 @@ import { bearer, START, startApp } from './helper.js'
 
 const FORWARDED = { 'x-forwarded-for': '203.0.113.66', 'x-real-ip': '203.0.113.66', forwarded: 'for=203.0.113.66', 'cf-connecting-ip': '203.0.113.66', 'true-client-ip': '203.0.113.66', 'x-client-ip': '203.0.113.66' }
 
+/** What is wrong with where addresses come from, as it was logged. */
+const warningsOf = (lines: string[]) => lines.map(line => JSON.parse(line) as { code?: string, msg: string }).filter(({ code }) => code?.startsWith('IPLOG_'))
+
 t.test('R34: a client cannot choose its address; forwarded headers count from configured proxies only', async t => {
   const direct = await startApp(t, { server: { trustProxy: false } })
   const port = Number(new URL(await direct.app.listen({ port: 0, host: '127.0.0.1' })).port)
@@ -17,9 +20,8 @@ t.test('R34: a client cannot choose its address; forwarded headers count from co
   const { items } = await direct.app.ipTracking.list({}, { limit: 10 })
   t.strictSame(items.map(row => [row.ip, row.ipSource, row.peerIp]), [['127.0.0.1', 'socket', null], ['127.0.0.1', 'socket', null]])
   t.ok(items.every(row => row.peerPort === localPort))
-  const warnings = direct.lines.filter(line => line.includes('X-Forwarded-For'))
-  t.equal(warnings.length, 1, 'told once')
-  t.match(warnings[0], /the address is taken from the connection: behind a proxy, set Fastify's trustProxy/)
+  t.match(warningsOf(direct.lines), [{ code: 'IPLOG_UNEXPECTED_FORWARDED', msg: /the address is taken from the connection.*Behind a proxy, set Fastify's trustProxy/ }])
+  t.equal(warningsOf(direct.lines).length, 1, 'told once')
 
   const behind = await startApp(t, { server: { trustProxy: '10.0.0.0/8' } })
   const { 'x-forwarded-for': _, ...others } = FORWARDED
@@ -34,6 +36,19 @@ t.test('R34: a client cannot choose its address; forwarded headers count from co
     ['192.0.2.1', 'socket', null],
     ['10.0.0.1', 'socket', null]
   ], 'what the proxy says, no further; from others nothing; other headers never')
+  t.strictSame(warningsOf(behind.lines), [])
+  t.strictSame(behind.app.ipTracking.check(), [])
+})
+
+t.test('R34: a setting that lets clients choose, or hides them, is told once, with the remedy', async t => {
+  for (const [trustProxy, code] of [[false, 'IPLOG_UNEXPECTED_FORWARDED'], [true, 'IPLOG_PERMISSIVE_TRUST_PROXY'], [1, 'IPLOG_NUMERIC_TRUST_PROXY']] as const) {
+    const { app, lines, get, time } = await startApp(t, { server: { trustProxy: trustProxy as boolean } }) // the types have left out the number
+    for (let i = 0; i < 10; i++) await get('/', FORWARDED, '198.51.100.1')
+    t.match(app.ipTracking.check(), [{ code, message: /./, fix: /trustProxy/, since: time.now }], code)
+    t.match(warningsOf(lines), [{ code }])
+    t.strictSame([app.ipTracking.check().length, warningsOf(lines).length], [1, 1], `${code}: once`)
+    t.match(await app.metrics.render(), new RegExp(`^doorman_address_findings\\{.*"${code}"\\} 1$`, 'm'))
+  }
 })
 
 t.test('R35: addresses are stored in canonical form, or as none with what was sent marked as rejected', async t => {
@@ -86,14 +101,16 @@ t.test('R36: what clients choose is stored bounded and without control character
 t.test('R37: queries, credentials and cookies of requests are stored nowhere', async t => {
   const { app, db, get } = await startApp(t)
   const headers = { authorization: 'Bearer SECRET-in-header', cookie: 'a=SECRET-in-cookie; sid=SECRET-in-sid', 'x-api-key': 'SECRET-in-key', referer: 'https://visible.example/reset?token=SECRET-in-referer', 'proxy-authorization': 'SECRET-in-proxy' }
-  for (const url of ['/?token=SECRET-in-query', '/nowhere?a=SECRET-in-404', '/%zz?SECRET-undecodable', '/#SECRET-in-fragment']) await get(url, headers)
+  const { token } = await app.sessions.create({ userId: 'ada' })
+  for (const url of [`/reset/${token}`, '/?token=SECRET-in-query', '/nowhere?a=SECRET-in-404', '/%zz?SECRET-undecodable', '/#SECRET-in-fragment']) await get(url, headers)
   await app.inject({ method: 'POST', url: '/login?user=ada&password=SECRET-in-login', headers, payload: { password: 'SECRET-in-body' } })
   await app.database.flush()
   t.ok(await db.contains('/nowhere'), 'the path is, so this search finds things')
   t.ok(await db.contains('https://visible.example'))
-  t.notOk(await db.contains('SECRET'))
+  t.ok(await db.contains('/reset/dm_***'), 'with a token of ours hidden')
+  for (const secret of ['SECRET', token]) t.notOk(await db.contains(secret))
   await app.close()
-  t.notOk(await db.contains('SECRET'), 'nor after the close')
+  for (const secret of ['SECRET', token]) t.notOk(await db.contains(secret), 'nor after the close')
 })
 
 t.test('R38: each row says when, where, who and what', async t => {
@@ -114,6 +131,7 @@ t.test('R38: each row says when, where, who and what', async t => {
     ipSource: 'socket',
     peerIp: null,
     peerPort: localPort!,
+    trustedHops: 0,
     method: 'PUT',
     path: '/orders/7',
     route: '/orders/:id',
@@ -126,6 +144,9 @@ t.test('R38: each row says when, where, who and what', async t => {
   })
   t.ok(Number.isInteger(rowId) && Number.isInteger(durationUs) && durationUs >= 0)
   t.match(requestId, /^req-/)
+  await app.inject({ url: '/', headers: { 'x-forwarded-for': '203.0.113.66, 127.0.0.1' } })
+  await app.database.flush()
+  t.match((await app.ipTracking.list({ ip: '203.0.113.66' }, { limit: 1 })).items, [{ ipSource: 'forwarded', peerIp: '127.0.0.1', trustedHops: 2 }], 'through which proxies')
   app.activity.record({ userId: 'ada', sessionId: id, action: 'order.placed', ip: '::ffff:192.0.2.1' })
   await app.database.flush()
   t.match((await app.activity.list({ action: 'order.placed' }, { limit: 1 })).items, [{ at: START + 1234, userId: 'ada', sessionId: id, ip: '192.0.2.1' }], 'deeds of users, too')

@@ -1,6 +1,7 @@
 /** R27 to R33: the cookie as browsers are told it, requests from other sites, and caches. */
 import t from 'tap'
 import type { SessionCookieOptions } from '../../index.js'
+import { connect } from '../helpers/raw-http.js'
 import { KEY, startApi } from '../routes/helper.js'
 import { DAY, HTTPS, readCookie, registerSessions, START, startApp } from './helper.js'
 
@@ -96,6 +97,8 @@ t.test('R31: plain HTTP is warned about once with the remedy, and never loses th
   t.equal(readCookie((await untrusted.login(HTTPS)).reply.headers['set-cookie']).name, 'sid', 'a client that is no trusted proxy cannot claim HTTPS')
 })
 
+const FOREIGN: Record<string, string>[] = [{ 'sec-fetch-site': 'cross-site' }, { 'sec-fetch-site': 'same-site' }, { origin: 'https://evil.example' }, { origin: 'null' }, { origin: 'https://localhost.evil.example' }]
+
 t.test('R32: no GET of the API changes anything, and changes with a cookie are refused from other sites', async t => {
   const { app, send, login, admin } = await startApi(t)
   const { paths } = (await admin('GET', '/docs/json')).body as { paths: Record<string, Record<string, unknown>> }
@@ -119,12 +122,49 @@ t.test('R32: no GET of the API changes anything, and changes with a cookie are r
   ]
   const ofSessions = Object.entries(paths).filter(([url]) => /^\/sessions?(\/|$)/.test(url)).flatMap(([, methods]) => Object.keys(methods)).filter(method => method !== 'get')
   t.equal(changes.length, ofSessions.length - 1, 'all there are, but POST /sessions, which takes a key')
-  const foreign = [{ 'sec-fetch-site': 'cross-site' }, { 'sec-fetch-site': 'same-site' }, { origin: 'https://evil.example' }, { origin: 'null' }, { origin: 'https://localhost.evil.example' }]
   for (const [method, url, body] of changes) {
-    for (const headers of foreign) t.match((await send(method, url, body, { cookie, ...headers })).body, { statusCode: 403, code: 'DOORMAN_CROSS_SITE' }, `${method} ${url}`)
+    for (const headers of FOREIGN) t.match((await send(method, url, body, { cookie, ...headers })).body, { statusCode: 403, code: 'DOORMAN_CROSS_SITE' }, `${method} ${url}`)
   }
   t.same(await app.sessions.info(session.id), before)
   t.equal((await send('PATCH', '/session', { data: {} }, { cookie, 'sec-fetch-site': 'same-origin' })).status, 200)
+})
+
+t.test('R32: as a plugin, too, other sites change nothing and open no WebSocket with the cookie', async t => {
+  const done: string[] = []
+  const { app, login } = await startApp(t, {
+    routes: app => app.route({
+      method: ['GET', 'POST', 'PUT', 'PATCH', 'DELETE'],
+      url: '/any',
+      handler: async request => {
+        done.push(request.method)
+        return request.session?.userId ?? 'nobody'
+      }
+    })
+  })
+  const { cookie, id, token } = await login()
+  const before = await app.sessions.info(id)
+  for (const method of ['POST', 'PUT', 'PATCH', 'DELETE'] as const) {
+    for (const headers of FOREIGN) {
+      t.match((await app.inject({ method, url: '/any', headers: { host: 'localhost', cookie, ...headers } })).json(), { statusCode: 403, code: 'DOORMAN_CROSS_SITE' }, `${method} ${JSON.stringify(headers)}`)
+    }
+  }
+  const address = new URL(await app.listen({ port: 0, host: '127.0.0.1' }))
+  const upgrade = async (headers: Record<string, string>) => {
+    const raw = await connect(Number(address.port))
+    const lines = Object.entries({ host: address.host, 'user-agent': 'lightMyRequest', cookie, connection: 'Upgrade', upgrade: 'websocket', ...headers }).map(([name, value]) => `${name}: ${value}\r\n`)
+    raw.write(`GET /any HTTP/1.1\r\n${lines.join('')}\r\n`)
+    const text = await raw.until(/^HTTP\/1\.1 \d+ [^]*\r\n\r\n./)
+    raw.socket.destroy()
+    return text.slice('HTTP/1.1 '.length).slice(0, 3)
+  }
+  for (const headers of FOREIGN) t.equal(await upgrade(headers), '403', JSON.stringify(headers))
+  t.strictSame(done, [], 'no handler ran')
+  t.same(await app.sessions.info(id), before, 'nor was it a use of the session')
+  t.equal(await upgrade({ origin: address.origin }), '200', 'one\'s own passes, here to a route that knows no upgrade')
+  for (const headers of [{}, { 'sec-fetch-site': 'same-origin' }, { 'sec-fetch-site': 'none' }, { origin: 'http://localhost' }] as Record<string, string>[]) {
+    t.equal((await app.inject({ method: 'POST', url: '/any', headers: { host: 'localhost', cookie, ...headers } })).body, 'ada')
+  }
+  t.equal((await app.inject({ method: 'POST', url: '/any', headers: { authorization: `Bearer ${token}`, ...FOREIGN[0] } })).body, 'ada', 'no browser adds a bearer token by itself')
 })
 
 t.test('R33: replies that depend on the session are for nobody\'s cache', async t => {

@@ -42,7 +42,7 @@ t.test('R21: an administrator ends one session, all of a user, all of everybody'
 })
 
 t.test('R22: users always see their sessions, and end them with a recent login only', async t => {
-  const { login, as, advance } = await startApi(t, { SESSION_REVOKE_FRESHNESS: '15m' })
+  const { login, as, advance } = await startApi(t)
   const stale = await login()
   advance(1)
   const other = await login()
@@ -151,6 +151,26 @@ t.test('R26: logging out ends the session, clears the cookie with its own attrib
     t.strictSame({ name: cleared.name, value: cleared.value, maxAge, expires, clearing }, { name: '__Host-sid', value: '', maxAge: '0', expires: 'thu, 01 jan 1970 00:00:00 gmt', clearing: lasting })
     t.equal(out.headers['cache-control'], 'no-store')
     t.equal((await send('GET', '/session', undefined, { ...HTTPS, cookie: `${set.name}=${set.value}` })).status, 401)
-    t.same((await admin('POST', '/admin/sessions/introspect', { token: set.value })).body, { active: false, reason: 'revoked' })
+    t.match((await admin('POST', '/admin/sessions/introspect', { token: set.value })).body, { active: false, reason: 'revoked' })
   }
+})
+
+t.test('R26: where the host wants it, the browser is told to forget what it keeps of the site', async t => {
+  const logout = async (clearSiteData: boolean | undefined, headers: Record<string, string>) => {
+    const { app, login } = await startApp(t, {
+      sessions: clearSiteData === undefined ? {} : { cookie: { clearSiteData } },
+      routes: app => app.post('/logout', { config: { session: 'required' } }, async (request, reply) => {
+        await app.sessions.remove(request.session!.id)
+        app.clearSessionCookie(reply)
+      })
+    })
+    const { cookie } = await login(headers)
+    const reply = await app.inject({ method: 'POST', url: '/logout', headers: { ...headers, cookie } })
+    t.match(reply.headers['set-cookie'], /Max-Age=0/)
+    t.equal(reply.headers['cache-control'], 'no-store')
+    return reply.headers['clear-site-data']
+  }
+  t.equal(await logout(true, HTTPS), '"cookies", "storage", "cache"')
+  t.equal(await logout(true, {}), undefined, 'browsers heed it over HTTPS only')
+  t.equal(await logout(undefined, HTTPS), undefined, 'by default the host sends it or not')
 })

@@ -1,6 +1,8 @@
 /** R10 to R18: when a token is replaced, how long a session lives, and what is left of one that ended. */
 import t from 'tap'
-import { eventsOf, HOUR, DAY, LIBRARY, MINUTE, runProgram, START, startApp, bearer } from './helper.js'
+import { startApi } from '../routes/helper.js'
+import { until } from '../helper.js'
+import { eventsOf, HOUR, DAY, LIBRARY, MINUTE, registerSessions, runProgram, START, startApp, bearer } from './helper.js'
 
 t.test('R10: each login gives a new token; after authenticating again the one before is dead at once', async t => {
   const { app, login, refusal, get } = await startApp(t, {
@@ -103,23 +105,50 @@ t.test('R15: at renewal 20 parallel requests with the old token all pass, and on
   t.match(await ask(cookie), { status: 200, setCookie: null }, 'within the grace, without another renewal')
   time.now++
   t.match(await ask(cookie), { status: 401, setCookie: null })
-  t.match(events.at(-1), { name: 'session_use_after_expire', reason: 'rotated', sessionId: id, userId: 'ada' }, 'after the grace it is a signal')
+  const signals = () => events.filter(event => event.name === 'session_use_after_expire').map(({ reason, sessionId, userId, detail }) => ({ reason, sessionId, userId, detail }))
+  t.strictSame(signals(), [{ reason: 'rotated', sessionId: id, userId: 'ada', detail: {} }], 'after the grace it is a signal')
+  time.now++
+  await ask(cookie)
+  t.strictSame(signals()[1]!.detail, { reuse: true }, 'and later than that, nobody had it under way')
   t.match(await ask(next), { status: 200, setCookie: null })
   t.not(next, `sid=${token}`)
 })
 
+t.test('R15: where the host wants it, a replaced token that comes back ends the session, for whoever has the new one', async t => {
+  const { app, login, refusal, time, count } = await startApp(t, { sessions: { tokenReuse: 'end', renewAfter: '1h', renewGrace: '30s' } })
+  const { token, id } = await login()
+  const other = await login()
+  const { token: next } = await app.sessions.rotate(token)
+  const events = eventsOf(app)
+  time.now += 30_000
+  t.strictSame([await refusal(token), await refusal(next)], ['rotated', null], 'within the grace it may have been under way')
+  time.now++
+  t.strictSame(await Promise.all(Array.from({ length: 10 }, () => refusal(token))).then(refusals => [...new Set(refusals)].sort()), ['reused', 'rotated'])
+  t.strictSame([await refusal(next), await refusal(other.token)], ['reused', null], 'the whole session, and no other')
+  t.strictSame(events.filter(({ name }) => name === 'session_ended').map(({ reason, sessionId }) => ({ reason, sessionId })), [{ reason: 'reused', sessionId: id }], 'once')
+  t.equal(await count('sessions'), 1)
+})
+
 // SP 800-63B-4, 2.1.3, 2.2.3 and 2.3.3: at most this long overall, and unused.
 const LEVELS = [
-  { level: 'AAL1', absoluteTimeout: 30 * DAY, idleTimeout: DAY },
-  { level: 'AAL2', absoluteTimeout: DAY, idleTimeout: HOUR },
-  { level: 'AAL3', absoluteTimeout: 12 * HOUR, idleTimeout: 15 * MINUTE }
-]
+  { level: 'aal1', absoluteTimeout: 30 * DAY, idleTimeout: DAY, freshness: 15 * MINUTE },
+  { level: 'aal2', absoluteTimeout: DAY, idleTimeout: HOUR, freshness: 15 * MINUTE },
+  { level: 'aal3', absoluteTimeout: 12 * HOUR, idleTimeout: 15 * MINUTE, freshness: 5 * MINUTE }
+] as const
 
 t.test('R16: the timeouts of each assurance level can be set, and are kept', async t => {
-  for (const { level, absoluteTimeout, idleTimeout } of LEVELS) {
-    const { app, login, refusal, time } = await startApp(t, { sessions: { absoluteTimeout, idleTimeout } })
-    t.match(app.sessions.options, { absoluteTimeout, idleTimeout }, level)
+  for (const { level, absoluteTimeout, idleTimeout, freshness } of LEVELS) {
+    const { app, login, refusal, time, get } = await startApp(t, {
+      sessions: { preset: level },
+      routes: app => app.get('/fresh', { onRequest: app.requireFresh() }, async () => 'fresh')
+    })
+    t.match(app.sessions.options, { absoluteTimeout, idleTimeout, freshness }, level)
     const [used, unused] = [await login(), await login()]
+    const isFresh = async () => (await get('/fresh', bearer(used.token))).statusCode
+    time.now = START + freshness - 1
+    t.equal(await isFresh(), 200, level)
+    time.now++
+    t.equal(await isFresh(), 403, level)
     time.now = START + idleTimeout
     t.equal(await refusal(unused.token), 'idle', level)
     for (time.now = START; time.now < START + absoluteTimeout; time.now += idleTimeout - 1) {
@@ -128,8 +157,13 @@ t.test('R16: the timeouts of each assurance level can be set, and are kept', asy
     time.now = START + absoluteTimeout
     t.equal(await refusal(used.token), 'expired', level)
   }
+  const [{ level: _, ...aal1 }, aal2, aal3] = LEVELS
   const { app } = await startApp(t)
-  t.match(app.sessions.options, { absoluteTimeout: LEVELS[0]!.absoluteTimeout, idleTimeout: DAY }, 'the defaults are those of AAL1')
+  t.match(app.sessions.options, { ...aal1, preset: null }, 'the defaults are those of AAL1')
+  await t.rejects(registerSessions({ preset: 'aal2', idleTimeout: aal2.idleTimeout + 1 }), { code: 'DOORMAN_OPTION_INVALID', message: /idleTimeout/ }, 'looser than the level that is named')
+  await t.rejects(registerSessions({ preset: 'aal3', absoluteTimeout: aal3.absoluteTimeout + 1 }), { code: 'DOORMAN_OPTION_INVALID', message: /absoluteTimeout/ })
+  const api = await startApi(t, { SESSION_PRESET: 'aal3' })
+  t.match(api.app.sessions.options, { preset: 'aal3', absoluteTimeout: aal3.absoluteTimeout, idleTimeout: aal3.idleTimeout, freshness: aal3.freshness }, 'in the standalone API')
 })
 
 t.test('R17: a session that ended is dead with the next request, also in another process', async t => {
@@ -159,6 +193,31 @@ t.test('R17: a session that ended is dead with the next request, also in another
   t.equal(await elsewhere(next), 401)
 })
 
+t.test('R17: a stream that was opened with a session ends with it', async t => {
+  const { app, login } = await startApp(t, {
+    routes: app => app.get('/events', { config: { session: 'required' } }, (_request, reply) => {
+      reply.hijack()
+      reply.raw.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: hello\n\n')
+      reply.endWithSession()
+    })
+  })
+  const base = await app.listen({ port: 0, host: '127.0.0.1' })
+  const open = async (token: string) => {
+    const { body } = await fetch(`${base}/events`, { headers: bearer(token) })
+    const reader = body!.pipeThrough(new TextDecoderStream()).getReader()
+    t.strictSame(await reader.read(), { done: false, value: 'data: hello\n\n' })
+    return reader
+  }
+  const [mine, other] = [await login(), await login()]
+  const [stream, others] = [await open(mine.token), await open(other.token)]
+  await app.sessions.remove(mine.id)
+  t.match(await stream.read(), { done: true }, 'without another request')
+  t.equal(app.sessions.live.size, 1)
+  await app.sessions.remove(other.id)
+  t.match(await others.read(), { done: true })
+  await until(() => app.sessions.live.size === 0, 'the other one to be forgotten')
+})
+
 t.test('R18: the use of an ended token is recognised as such, with its reason, and recorded', async t => {
   const { app, login, refusal, time } = await startApp(t, { sessions: { maxPerUser: 2 } })
   const revoked = await login({}, 'bob')
@@ -172,20 +231,23 @@ t.test('R18: the use of an ended token is recognised as such, with its reason, a
   await app.sessions.rotate(rotated.token)
   const events = eventsOf(app)
   t.strictSame([await refusal(revoked.token), await refusal(rotated.token), await refusal(evicted.token)], ['revoked', 'rotated', 'limit'])
-  time.now += DAY
+  time.now += MINUTE
+  t.equal(await refusal(rotated.token), 'rotated')
+  time.now += DAY - MINUTE
   t.strictSame([await refusal(idle.token), await refusal(idle.token)], ['idle', 'idle'])
-  const told = events.map(({ name, reason, sessionId, userId, ip }) => ({ name, reason, sessionId, userId, ip }))
-  const use = { name: 'session_use_after_expire', ip: '127.0.0.1' }
+  const told = events.map(({ name, reason, sessionId, userId, ip, detail }) => ({ name, reason, sessionId, userId, ip, detail }))
+  const use = { name: 'session_use_after_expire', ip: '127.0.0.1', detail: {} }
   t.strictSame(told, [
     { ...use, reason: 'revoked', sessionId: revoked.id, userId: 'bob' },
     { ...use, reason: 'rotated', sessionId: rotated.id, userId: 'bob' },
     { ...use, reason: 'limit', sessionId: evicted.id, userId: 'cy' },
+    { ...use, reason: 'rotated', sessionId: rotated.id, userId: 'bob', detail: { reuse: true } },
     { ...use, name: 'session_expired', reason: 'idle', sessionId: idle.id, userId: 'dora' },
     { ...use, reason: 'idle', sessionId: idle.id, userId: 'dora' }
   ])
   await app.database.flush()
   const { items } = await app.activity.list({ action: 'session_use_after_expire' }, { limit: 10 })
-  t.strictSame(items.map(item => item.sessionId).sort(), [revoked.id, rotated.id, evicted.id, idle.id].sort(), 'in the trail of the user')
+  t.strictSame(items.map(item => item.sessionId).sort(), [revoked.id, rotated.id, rotated.id, evicted.id, idle.id].sort(), 'in the trail of the user')
   t.equal(await refusal('dm_' + 'A'.repeat(49)), 'malformed')
-  t.equal(events.length, 5, 'a token that never was one is none of these')
+  t.equal(events.length, 6, 'a token that never was one is none of these')
 })

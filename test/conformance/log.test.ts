@@ -1,14 +1,17 @@
 /** R40 to R45: what is told of sessions, what failures do, and who may read and manage. */
 import t from 'tap'
 import Fastify from 'fastify'
-import { doorman, metrics } from '../../index.js'
+import { doorman, metrics, type AbuseEvent } from '../../index.js'
+import { createToken, pooledRandomBytes } from '../../lib/token.js'
 import { KEY, startApi } from '../routes/helper.js'
 import { databaseUrl } from '../engine.js'
 import { until } from '../helper.js'
 import { bearer, DAY, eventsOf, MINUTE, startApp } from './helper.js'
 
+const FIREFOX = 'Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Firefox/128.0'
+
 t.test('R40: the life of a session is recorded: created, renewed, expired, ended, used after its end, over the limit', async t => {
-  const { app, login, refusal, time } = await startApp(t, { sessions: { maxPerUser: 1 } })
+  const { app, login, refusal, time } = await startApp(t, { sessions: { maxPerUser: 1, tokenReuse: 'end' } })
   const events = eventsOf(app)
   const first = await login({}, 'ada')
   const second = await login({}, 'ada')
@@ -16,6 +19,11 @@ t.test('R40: the life of a session is recorded: created, renewed, expired, ended
   const { token } = await app.sessions.rotate(second.token, { reauthenticated: true })
   await app.sessions.remove(second.id)
   await refusal(token)
+  const third = await login({ 'user-agent': FIREFOX }, 'ada')
+  const { token: next } = await app.sessions.rotate(third.token)
+  time.now += MINUTE
+  await refusal(third.token)
+  await refusal(next)
   const idle = await login({}, 'bob')
   time.now += DAY
   await refusal(idle.token)
@@ -28,13 +36,20 @@ t.test('R40: the life of a session is recorded: created, renewed, expired, ended
     ['session_renewed', null, second.id],
     ['session_ended', 'revoked', second.id],
     ['session_use_after_expire', 'revoked', second.id],
+    ['session_created', null, third.id],
+    ['session_new_device', null, third.id],
+    ['session_renewed', null, third.id],
+    ['session_use_after_expire', 'rotated', third.id],
+    ['session_ended', 'reused', third.id],
+    ['session_use_after_expire', 'reused', third.id],
     ['session_created', null, idle.id],
     ['session_expired', 'idle', idle.id]
   ])
   t.ok(events.every(event => event.at <= time.now && event.userId !== ''))
   await app.database.flush()
   const { items } = await app.activity.list({}, { limit: 50 })
-  t.strictSame(items.reverse().map(item => item.action), events.map(({ name }) => name === 'session_created' ? 'login' : name), 'each is in the trail')
+  const deeds = events.filter(({ name, detail }) => name !== 'session_renewed' || detail['reauthenticated'] === true).map(({ name }) => name === 'session_created' ? 'login' : name)
+  t.strictSame(items.reverse().map(item => item.action), deeds, 'each is in the trail, but new tokens that nobody did anything for')
 })
 
 t.test('R40: tokens that are none are counted by what is wrong with them, and their requests have a row with the address', async t => {
@@ -47,7 +62,25 @@ t.test('R40: tokens that are none are counted by what is wrong with them, and th
   t.strictSame((await app.ipTracking.top('ip', { status: 401 }, 10)).map(({ value, count }) => [value, count]).sort(), [['198.51.100.0', 10], ['198.51.100.1', 10], ['198.51.100.2', 10]])
 })
 
-const FIREFOX = 'Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:128.0) Gecko/20100101 Firefox/128.0'
+t.test('R40: guessing is a signal: many different tokens that are none, from one network', async t => {
+  const { app, get, lines } = await startApp(t)
+  const events: AbuseEvent[] = []
+  app.abuse.on('*', event => { events.push(event) })
+  const random = pooledRandomBytes()
+  const signals = async () => {
+    await new Promise(resolve => setImmediate(resolve)) // they come after the reply
+    return events.map(({ name, network, count, limit }) => ({ name, network, count, limit }))
+  }
+  const guess = (i: number, token: string) => get('/private', bearer(token), `203.0.113.${i}`)
+  for (let i = 0; i < 60; i++) await guess(i, `dm_${'A'.repeat(49)}`)
+  t.strictSame(await signals(), [], 'one cookie that is stale guesses nothing, however often it comes')
+  for (let i = 0; i < 28; i++) await guess(i, i % 2 === 0 ? createToken(random) : `dm_${i}`)
+  t.strictSame(await signals(), [], 'the 29th different one')
+  for (let i = 0; i < 20; i++) await guess(i, createToken(random))
+  t.strictSame(await signals(), [{ name: 'session_token_guessing', network: '203.0.113.0/24', count: 30, limit: 30 }], 'once')
+  t.equal(lines.filter(line => line.includes('"signal":"session_token_guessing"')).length, 1, 'in the log as well')
+  t.strictSame(await app.ipTracking.blocks.list(), [], 'nobody is blocked unless the host wants it')
+})
 
 t.test('R41: a session used from another network or device is reported; what moves within them is not', async t => {
   const unchanged = [
@@ -71,6 +104,20 @@ t.test('R41: a session used from another network or device is reported; what mov
     t.match(events.filter(event => event.name === 'session_client_changed'), [{ sessionId: session.id, userId: 'ada', ip: to, userAgent, detail: { changes } }])
     t.equal(events.filter(event => event.name === 'session_client_changed').length, 1, 'once')
     t.match(await app.sessions.info(session.id), { flagged: true })
+  }
+  const another = FIREFOX.replace('Windows NT 10.0; Win64; x64', 'X11; Linux x86_64')
+  for (const [i, [from, to, userAgent, news]] of [
+    ...unchanged.map(([from, to, userAgent]) => [from, to, userAgent, null] as const),
+    ['192.0.2.1', '192.0.2.9', another, { newDevice: true, newNetwork: false }] as const,
+    ['192.0.2.1', '198.51.100.1', FIREFOX, { newDevice: false, newNetwork: true }] as const,
+    ['2001:db8:1:2::a', '2001:db8:1:3::a', 'curl/8.5.0', { newDevice: true, newNetwork: true }] as const
+  ].entries()) {
+    events.length = 0
+    await app.sessions.create({ userId: `user ${i}`, ip: from, userAgent: FIREFOX })
+    const { session } = await app.sessions.create({ userId: `user ${i}`, ip: to, userAgent })
+    const told = events.filter(event => event.name === 'session_new_device')
+    t.match(told, news === null ? [] : [{ sessionId: session.id, userId: `user ${i}`, ip: to, userAgent, detail: news }], `login at ${from}, then ${to}, ${userAgent}`)
+    t.equal(told.length, news === null ? 0 : 1)
   }
   const strict = await startApp(t, { sessions: { clientChange: 'revoke' } })
   const { token } = await strict.app.sessions.create({ userId: 'ada', ip: '192.0.2.1', userAgent: FIREFOX })
