@@ -102,11 +102,8 @@ export function snapshot<T> (connection: Connection, read: () => T): T {
 
 /** The hours with entries, newest first. */
 function * hours (connection: Connection, name: LogIndexName, { low, high }: IdRange): Generator<number> {
-  for (let below = hourOf(high) + 1; ;) {
-    const { hour } = connection.get<{ hour: number | null }>(`SELECT max(hour) AS hour FROM ip_log_by_${name} WHERE hour < ?`, below)!
-    if (hour === null || hour < hourOf(low)) return
-    yield below = hour
-  }
+  const before = (hour: number) => connection.get<{ hour: number | null }>(`SELECT max(hour) AS hour FROM ip_log_by_${name} WHERE hour < ?`, hour)!.hour ?? -1
+  for (let hour = before(hourOf(high) + 1); hour >= hourOf(low); hour = before(hour)) yield hour
 }
 
 /**

@@ -47,9 +47,15 @@ t.test('a conflict: the whole function again, until it is through', async t => {
   await pool.run({ lane: 'interactive' }, client => client.query('CREATE TABLE n (v int)'))
   await pool.run({ lane: 'interactive' }, client => client.query('INSERT INTO n VALUES (0)'))
   const attempts: Attempt[] = []
+  // Two have read before either writes: at least one of them has to try again.
+  let reading = 2
+  let go: () => void
+  const bothHaveRead = new Promise<void>(resolve => { go = resolve })
   await Promise.all(Array.from({ length: 8 }, () => pool.transaction({ lane: 'interactive', isolation: 'serializable', rows: 1 }, async (client, attempt) => {
     attempts.push(attempt)
     const { rows } = await client.query<{ v: number }>('SELECT v FROM n')
+    if (--reading === 0) go()
+    await bothHaveRead
     await client.query('UPDATE n SET v = $1', [rows[0]!.v + 1])
   })))
   const { rows } = await pool.run({ lane: 'interactive', readOnly: true }, client => client.query('SELECT v FROM n'))
