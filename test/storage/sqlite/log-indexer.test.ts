@@ -195,6 +195,8 @@ t.test('many entries go in few statements; a stopped one does nothing more', asy
   first.finish()
   t.equal(entries(connection), 240)
   t.equal(listed(connection, { userId: 'user-4' }).length, 48)
+  first.indexer.committed(first.appender.stored)
+  t.equal(first.pending, undefined, 'nothing was stored')
   first.append([row(START + 500, 1)])
   first.indexer.stop()
   first.step()
@@ -247,6 +249,19 @@ t.test('nothing is left of an erased user, also where the window had read the ro
   t.equal(listed(connection, {}).length, 8)
   for (const name of ['ip', 'user', 'session']) t.equal(entries(connection, name), 8, name)
   t.same(connection.all('SELECT text FROM texts WHERE text LIKE \'%-1%\' AND kind > 0 ORDER BY 1'), [{ text: 'session-0-1' }, { text: 'session-2-1' }], 'neither the user nor their sessions')
+})
+
+t.test('a user is erased by the tables first, then from the rows that wait', async t => {
+  const { connection, first } = await setUp(t)
+  first.now = START + 100
+  for (let i = 1; i <= 6; i++) first.append([row(START + i, i % 2)])
+  first.finish()
+  first.append([row(START + 50, 1)])
+  t.equal(entries(connection), 6)
+  const steps = Array.from({ length: 4 }, () => eraseLog(connection, { userId: 'user-1', limit: 2 }).ipLogs)
+  t.strictSame(steps, [2, 1, 1, 0])
+  t.strictSame(users(listed(connection, {})), ['user-0 6', 'user-0 4', 'user-0 2'])
+  t.equal(entries(connection), 3)
 })
 
 t.test('the sweep removes what leads to rows by the hour', async t => {
