@@ -15,3 +15,13 @@ t.test('a user agent as people know it', async t => {
   ]
   for (const [userAgent, device] of devices) t.equal(describeDevice(userAgent), device, String(userAgent))
 })
+
+t.test('what is remembered is what was read; long ones are read each time', async t => {
+  const agent = 'Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0'
+  t.equal(describeDevice(agent), 'Firefox on Linux')
+  t.equal(describeDevice(agent), 'Firefox on Linux')
+  const long = `${agent} ${'x'.repeat(500)}`
+  t.equal(describeDevice(long), 'Firefox on Linux')
+  t.equal(describeDevice('~'), null)
+  t.equal(describeDevice('~'), null, 'also that there is nothing to read')
+})
