@@ -9,8 +9,8 @@ import { API_KEY } from './access.js'
 import { ActivityReply, activityReply } from './activity.js'
 import { BlockReply, blockReply } from './blocks.js'
 import { IpLogReply, ipLogReply } from './ip-logs.js'
-import { Address, iso, NullableText, replies, strict, Time } from './schemas.js'
-import { EXPORT_LIMIT, FLUSH_WAIT, HeldSession, heldSession } from './users.js'
+import { Address, iso, replies, strict, Time } from './schemas.js'
+import { EXPORT_LIMIT, FLUSH_WAIT, HeldDeadLetter, heldDeadLetter, HeldSession, heldSession } from './users.js'
 
 const tags = ['admin: addresses']
 
@@ -21,7 +21,7 @@ const ExportReply = Type.Object({
   sessions: Type.Array(HeldSession, { description: 'Live sessions that began, or were last used, at it' }),
   activity: Type.Array(ActivityReply),
   ipLogs: Type.Array(IpLogReply),
-  deadLetters: Type.Array(Type.Object({ id: Type.Integer(), at: Time, kind: Type.String(), userId: NullableText, reason: Type.String(), content: Type.String() }), { description: 'Refused rows that mention it' }),
+  deadLetters: Type.Array(HeldDeadLetter, { description: 'Refused rows that mention it' }),
   blocks: Type.Array(BlockReply, { description: 'Blocks of exactly this address' }),
   relayed: Type.Integer({ description: 'Requests of others that came through it, a proxy' })
 })
@@ -71,7 +71,7 @@ export const addressesRoutes: FastifyPluginCallbackTypebox = (app, _options, don
       sessions: held.sessions.map(heldSession),
       activity: held.activity.map(activityReply),
       ipLogs: held.ipLogs.map(ipLogReply),
-      deadLetters: held.deadLetters.map(letter => ({ ...letter, at: iso(letter.at) })),
+      deadLetters: held.deadLetters.map(heldDeadLetter),
       blocks: (await blocksOf(app, cidr)).map(blockReply),
       relayed: held.relayed
     }

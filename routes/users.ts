@@ -1,6 +1,6 @@
 /** Everything held about a user: hand it out, or erase it. */
 import { Type, type FastifyPluginCallbackTypebox, type Static } from '@fastify/type-provider-typebox'
-import type { SessionRecord } from '../storage/storage.js'
+import type { DeadLetter, SessionRecord } from '../storage/storage.js'
 import { API_KEY } from './access.js'
 import { ActivityReply, activityReply } from './activity.js'
 import { IpLogReply, ipLogReply } from './ip-logs.js'
@@ -39,6 +39,9 @@ export const heldSession = ({ createdAt, lastActiveAt, authenticatedAt, rotatedA
   data: JSON.parse(data) as Record<string, unknown>
 })
 
+export const HeldDeadLetter = Type.Object({ id: Type.Integer(), at: Time, kind: Type.String(), userId: NullableText, reason: Type.String(), content: Type.String() })
+export const heldDeadLetter = (letter: DeadLetter): Static<typeof HeldDeadLetter> => ({ ...letter, at: iso(letter.at) })
+
 const ExportReply = Type.Object({
   userId: Type.String(),
   exportedAt: Time,
@@ -47,7 +50,8 @@ const ExportReply = Type.Object({
   endedSessions: Type.Array(Type.Object({ id: Type.String(), reason: Type.String(), endedAt: Time })),
   devices: Type.Array(DeviceReply),
   activity: Type.Array(ActivityReply),
-  ipLogs: Type.Array(IpLogReply)
+  ipLogs: Type.Array(IpLogReply),
+  deadLetters: Type.Array(HeldDeadLetter, { description: 'Rows of theirs that a constraint refused' })
 })
 
 /** How long rows that still wait are waited for, ms; past it 503. Both routes may be asked again. */
@@ -72,7 +76,8 @@ export const usersRoutes: FastifyPluginCallbackTypebox = (app, _options, done) =
       endedSessions: held.endedSessions.map(({ endedAt, ...ended }) => ({ ...ended, endedAt: iso(endedAt) })),
       devices: held.devices.map(deviceReply),
       activity: held.activity.map(activityReply),
-      ipLogs: held.ipLogs.map(ipLogReply)
+      ipLogs: held.ipLogs.map(ipLogReply),
+      deadLetters: held.deadLetters.map(heldDeadLetter)
     }
   })
 

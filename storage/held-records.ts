@@ -9,6 +9,8 @@ export interface UserExport {
   devices: SessionDevice[]
   activity: StoredActivity[]
   ipLogs: StoredIpLog[]
+  /** Refused rows of theirs. */
+  deadLetters: DeadLetter[]
   truncated: boolean
 }
 export interface UserErased { sessions: number, endedSessions: number, devices: number, activity: number, ipLogs: number, deadLetters: number }

@@ -1,10 +1,10 @@
 /** Everything held about a user: told, or erased. */
 import type { EndReason } from '../../lib/vocabulary.js'
-import type { UserErased, UserExport } from '../storage.js'
+import type { DeadLetter, UserErased, UserExport } from '../storage.js'
 import type { LogQueries } from './log-queries.js'
 import type { Pool } from './pool-types.js'
 import { announce } from './retention.js'
-import { toSession, type SessionRow } from '../rows.js'
+import { toDeadLetter, toSession, type DeadLetterRecord, type SessionRow } from '../rows.js'
 import { readDevices } from './session-devices.js'
 import { SESSION_COLUMNS } from './session-rows.js'
 
@@ -29,13 +29,21 @@ export class UserData {
 
   /** Complete up to `limit` rows of each kind, newest first. */
   async export (userId: string, limit: number): Promise<UserExport> {
-    const [held, activity, ipLogs] = await Promise.all([
+    const [held, deadLetters, activity, ipLogs] = await Promise.all([
       this.#sessions(userId, limit),
+      this.#deadLetters(userId, limit),
       this.#queries.listActivity({ userId }, { limit }),
       this.#queries.listIpLogs({ userId }, { limit })
     ])
-    const truncated = activity.next !== null || ipLogs.next !== null || [held.sessions, held.endedSessions, held.devices].some(({ length }) => length === limit)
-    return { ...held, activity: activity.items, ipLogs: ipLogs.items, truncated }
+    const truncated = activity.next !== null || ipLogs.next !== null || [held.sessions, held.endedSessions, held.devices, deadLetters].some(({ length }) => length === limit)
+    return { ...held, activity: activity.items, ipLogs: ipLogs.items, deadLetters, truncated }
+  }
+
+  #deadLetters (userId: string, limit: number): Promise<DeadLetter[]> {
+    return this.#pool.run({ lane: 'interactive', file: 'log', readOnly: true }, async client => {
+      const { rows } = await client.query<DeadLetterRecord>('SELECT id, at, kind, user_id, reason, content FROM dead_letters WHERE user_id = $1 ORDER BY id DESC LIMIT $2', [userId, limit])
+      return rows.map(toDeadLetter)
+    })
   }
 
   #sessions (userId: string, limit: number): Promise<Pick<UserExport, 'sessions' | 'endedSessions' | 'devices'>> {

@@ -158,13 +158,14 @@ class SqliteStorage implements Storage {
   // -------------------------------------------------------------- a user's data
 
   async exportUser (userId: string, limit: number): Promise<UserExport> {
-    const [held, activity, ipLogs] = await Promise.all([
+    const [held, deadLetters, activity, ipLogs] = await Promise.all([
       this.#reader.run<Pick<UserExport, 'sessions' | 'endedSessions' | 'devices'>>('exportSessions', { userId, limit }),
+      this.#reader.run<UserExport['deadLetters']>('deadLettersOf', { userId, limit }),
       this.listActivity({ userId }, { limit }),
       this.listIpLogs({ userId }, { limit })
     ])
-    const truncated = activity.next !== null || ipLogs.next !== null || [held.sessions, held.endedSessions, held.devices].some(({ length }) => length === limit)
-    return { ...held, activity: activity.items, ipLogs: ipLogs.items, truncated }
+    const truncated = activity.next !== null || ipLogs.next !== null || [held.sessions, held.endedSessions, held.devices, deadLetters].some(({ length }) => length === limit)
+    return { ...held, activity: activity.items, ipLogs: ipLogs.items, deadLetters, truncated }
   }
 
   async eraseUser (userId: string): Promise<UserErased> {

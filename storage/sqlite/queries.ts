@@ -186,6 +186,10 @@ export function exportSessions (connection: Connection, { userId, limit }: { use
   return { sessions: sessions.map(toSession), endedSessions: ended, devices: listSessionDevices(connection, { userId, limit }) }
 }
 
+export function deadLettersOf (connection: Connection, { userId, limit }: { userId: string, limit: number }): DeadLetter[] {
+  return connection.all<DeadLetterRecord>('SELECT id, at, kind, user_id, reason, content FROM dead_letters WHERE user_id = ? ORDER BY id DESC LIMIT ?', userId, limit).map(toDeadLetter)
+}
+
 // ---------------------------------------------------------------- rows at positions that a look found; those gone meanwhile are left out
 
 /** @param keys where the last value is the row's key */

@@ -4,7 +4,7 @@ import { Connection, READER_BUSY_TIMEOUT } from './connection.js'
 import { getRow, allRows } from './host-statements.js'
 import { changeCounter, findSession } from './point-reads.js'
 import type { ThreadSettings, WireRequest } from './protocol.js'
-import { deadLettersAt, activityAt, exportSessions, getSession, listActivity, listBlocks, listCleanupRuns, listIpLogs, listSessions, seriesIpLogs, sessionsAt, topIpLogs } from './queries.js'
+import { deadLettersAt, deadLettersOf, activityAt, exportSessions, getSession, listActivity, listBlocks, listCleanupRuns, listIpLogs, listSessions, seriesIpLogs, sessionsAt, topIpLogs } from './queries.js'
 import { countSweepable, sweepFile } from './retention-writes.js'
 import type { AddressPass, LookParams } from '../address-scan.js'
 import { SWEEP_TARGETS, type SweepTarget, type TokenHash } from '../storage.js'
@@ -37,6 +37,7 @@ async function startReader ({ location }: ThreadSettings, { reply }: Post): Prom
     topIpLogs: onLog(topIpLogs),
     seriesIpLogs: onLog(seriesIpLogs),
     listActivity: onLog(listActivity),
+    deadLettersOf: onLog(deadLettersOf),
     countSweepable: params => {
       const { cutoffs, now } = params as { cutoffs: Record<SweepTarget, number>, now: number }
       return Object.fromEntries(SWEEP_TARGETS.map(target => [target, countSweepable(files[sweepFile(target)], target, cutoffs, now)]))

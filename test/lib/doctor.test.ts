@@ -45,7 +45,7 @@ t.test('each check finds what it is for, and the others still run', async t => {
   const shared = changed(storage, { close: async () => ({ notStored: 0 }) })
   const doctor = (changes: Partial<Storage>, more: Partial<Parameters<typeof runDoctor>[0]> = {}) =>
     runDoctor({ storage: changed(storage, changes), openAnother: async () => shared, holdLock: null, clock: Date.now, ...more })
-  const empty = { sessions: [], endedSessions: [], devices: [], activity: [], ipLogs: [], truncated: false }
+  const empty = { sessions: [], endedSessions: [], devices: [], activity: [], ipLogs: [], deadLetters: [], truncated: false }
 
   const [report] = await storage.connections()
   t.strictSame(failed(await doctor({ connections: async () => [{ ...report!, pragmas: { journal_mode: 'delete' } }] })), [

@@ -54,7 +54,7 @@ t.test('an erased user: ids, hashes and name are nowhere', async t => {
   const { databaseUrl } = api.config
   t.match(found(databaseUrl, textForms(USER)), { 'as text': Number })
   for (const id of ids) t.match(found(databaseUrl, textForms(id)), { 'as text': Number })
-  t.match((await api.admin('GET', `/admin/users/${USER}/export`)).body, { sessions: [{}], endedSessions: [{}, {}], ipLogs: [{}, {}, {}, {}], activity: [{}] })
+  t.match((await api.admin('GET', `/admin/users/${USER}/export`)).body, { sessions: [{}], endedSessions: [{}, {}], ipLogs: [{}, {}, {}, {}], activity: [{}], deadLetters: [{ kind: 'activity', userId: USER }] })
   t.match((await api.admin('DELETE', `/admin/users/${USER}`)).body, { sessions: 1, deadLetters: 1 })
   t.strictSame(found(databaseUrl, textForms(USER)), {})
   for (const id of ids) t.strictSame(found(databaseUrl, textForms(id)), {}, id)

@@ -127,7 +127,7 @@ t.test('users: hand out everything held, then erase it', async t => {
   t.match(erased.body, { sessions: 1, endedSessions: 1, devices: 1, ipLogs: 1, deadLetters: 0 })
   t.ok(erased.body.activity >= 1)
   t.equal((await as(token, 'GET', '/session')).status, 401)
-  t.match((await admin('GET', '/admin/users/alice/export')).body, { sessions: [], endedSessions: [], devices: [], activity: [], ipLogs: [] })
+  t.match((await admin('GET', '/admin/users/alice/export')).body, { sessions: [], endedSessions: [], devices: [], activity: [], ipLogs: [], deadLetters: [] })
   t.equal((await admin('GET', '/admin/users/bob/export')).body.sessions.length, 1)
   t.strictSame((await admin('DELETE', '/admin/users/nobody')).body, { sessions: 0, endedSessions: 0, devices: 0, activity: 0, ipLogs: 0, deadLetters: 0 })
 })
