@@ -48,6 +48,8 @@ export class WalWatch {
   /** A WAL of this many frames is cut; a smaller one is what the next write starts anew in. */
   #cutFrom: number
   #pageSize: number
+  /** The most frames since it was cut, which is what its file still has room for: a commit may start it anew before the cut. */
+  #grown = 0
   #commits = 0
   #checkpoints = 0
   #timer: NodeJS.Timeout | undefined
@@ -104,7 +106,10 @@ export class WalWatch {
     this.#try(() => {
       const { frames, copied } = this.#look(this.#held === undefined || this.#handedOver ? 'NOOP' : 'PASSIVE')
       // With everything copied back it takes an instant. Refused while somebody reads: then again with the next look.
-      if (copied === frames && frames >= this.#cutFrom && cutWal(this.#options.connection)) this.#say('cut', { frames, copied })
+      if (copied === frames && this.#grown >= this.#cutFrom && cutWal(this.#options.connection)) {
+        this.#say('cut', { frames: this.#grown, copied: this.#grown })
+        this.#grown = 0
+      }
     })
   }
 
@@ -122,11 +127,12 @@ export class WalWatch {
     const state = walState(this.#options.connection, mode)
     if (mode === 'PASSIVE') this.#checkpointMsMax = Math.max(this.#checkpointMsMax, this.#options.now() - started)
     const { frames, copied } = state
+    this.#grown = Math.max(this.#grown, frames)
     if (copied === frames || frames < this.#heldFrom) this.#held = undefined
     // Another position, or a WAL that started anew in between: another reader.
     else if (copied !== this.#held?.copied || frames < this.#held.frames) this.#held = { ...state, since: this.#options.now() }
     else this.#held.frames = frames
-    if (this.#held !== undefined || frames >= this.#cutFrom) this.#schedule()
+    if (this.#held !== undefined || this.#grown >= this.#cutFrom) this.#schedule()
 
     const backlog = frames - copied
     this.#divideWork(backlog)

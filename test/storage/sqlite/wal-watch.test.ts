@@ -113,6 +113,19 @@ t.test('what is read only now keeps the file from being cut, and stops nobody', 
   t.equal(walBytes(), 0)
 })
 
+t.test('it is cut although a commit has started it anew before', async t => {
+  const { connection, pin, commit, walBytes, seen } = setUp(t)
+  const reader = pin()
+  commit(200)
+  reader.leave()
+  connection.db.pragma('wal_checkpoint(PASSIVE)')
+  commit(1)
+  t.ok(walState(connection).frames < 10, 'anew')
+  t.ok(walBytes() > 0)
+  await until(() => walBytes() === 0, 'the cut')
+  t.match(seen.at(-1), { state: 'cut', walBacklog: 0 })
+})
+
 t.test('one reader after another: the time is that of the one who is there', async t => {
   const { watch, time, pin, commit, looks } = setUp(t, { limit: 20_000 })
   const first = pin()
