@@ -104,7 +104,7 @@ export class WalWatch {
   #recheck = (): void => {
     this.#timer = undefined
     this.#try(() => {
-      const { frames, copied } = this.#look(this.#held === undefined || this.#handedOver ? 'NOOP' : 'PASSIVE')
+      const { frames, copied } = this.#look(this.#handedOver || (this.#held === undefined && this.#grown < this.#cutFrom) ? 'NOOP' : 'PASSIVE')
       // With everything copied back it takes an instant. Refused while somebody reads: then again with the next look.
       if (copied === frames && this.#grown >= this.#cutFrom && cutWal(this.#options.connection)) {
         this.#say('cut', { frames: this.#grown, copied: this.#grown })
