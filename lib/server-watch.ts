@@ -36,10 +36,10 @@ export function createServerWatch (tracker: RequestTracker, clock: Clock): Serve
   const undo: (() => void)[] = []
 
   function listen (server: Server, event: string, listener: (...args: never[]) => void, first = false) {
-    const any = listener as (...args: unknown[]) => void
-    if (first) server.prependListener(event, any)
-    else server.on(event, any)
-    undo.push(() => { server.removeListener(event, any) })
+    const untyped = listener as (...args: unknown[]) => void
+    if (first) server.prependListener(event, untyped)
+    else server.on(event, untyped)
+    undo.push(() => { server.removeListener(event, untyped) })
   }
 
   // ------------------------------------------------------------ requests
