@@ -2,16 +2,14 @@
 import { AddressTiers, eraseHolders, findHolders, holders, type AddressScan, type ScanPosition } from '../address-scan.js'
 import type { AddressErased, AddressExport, DeadLetter, IpLogFilter, Page, PageParams, SessionRecord, StoredActivity, StoredIpLog, SweepParams, AddressTarget } from '../storage.js'
 import { passFile } from './address-scan.js'
+import { findRequests, type Run } from './user-data.js'
 import { operationName } from './write-operations.js'
-
-/** Rows per step when requests are erased. */
-const ERASE_STEP = 1000
-
-type Run = <T>(name: string, params: unknown) => Promise<T>
 
 export interface AddressDataOptions {
   /** Asks the reader thread. */
   read: Run
+  /** Asks the second reader, for what may take long. */
+  inspect: Run
   /** Asks the writer thread. */
   write: Run
   listIpLogs (filter: IpLogFilter, page: PageParams): Promise<Page<StoredIpLog>>
@@ -54,8 +52,17 @@ export class AddressData {
   async erase (ip: string): Promise<AddressErased> {
     const erase = (pass: 'sessionsByCreation' | 'activity' | 'deadLetters' | 'ipLogs') => eraseHolders(this.#scan, pass, ip)
     const sessions = await erase('sessionsByCreation')
-    let ipLogs = 0
-    for (let step = ERASE_STEP; step > 0; ipLogs += step) step = await this.#options.write<number>('eraseRequestsLog', { address: ip, limit: ERASE_STEP })
+    const ipLogs = await this.#eraseRequests(ip)
     return { sessions, ipLogs, relayed: await erase('ipLogs'), activity: await erase('activity'), deadLetters: await erase('deadLetters') }
+  }
+
+  async #eraseRequests (address: string): Promise<number> {
+    const { inspect, write } = this.#options
+    let erased = 0
+    for (;;) {
+      const ids = await findRequests(inspect, { address })
+      erased += await write<number>('eraseRequestsLog', { address, ids })
+      if (ids.length === 0) return erased
+    }
   }
 }

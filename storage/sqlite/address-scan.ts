@@ -7,7 +7,7 @@ import { SLICE_ROWS, startOf, type AddressPass, type Found, type LookParams, typ
 import type { AddressTarget, SweepTarget } from '../storage.js'
 import { encodeAddress } from './address-code.js'
 import type { Binding, Connection, FileName } from './connection.js'
-import { addEntries, dropKey, indexedRow, indexState, interruptIndexing, removeEntries, removeRows, rowsOfKey, type IndexedRow } from './log-index.js'
+import { addEntries, indexedRow, indexState, interruptIndexing, removeEntries, type IndexedRow } from './log-index.js'
 import { IDS_PER_MS } from './schema-log.js'
 
 /** SQL that is true for an address which still has its host: by bits where it is a number, else by the function that `defineTruncated` makes. */
@@ -107,9 +107,9 @@ export function eraseAddresses (connection: Connection, { pass, rows, address }:
   return changeRows(connection, `${erase} WHERE ${order.at(-1)} = @key AND ${holds}`, rows, { address: stored(address) })
 }
 
-/** A change of indexed columns: what leads to the rows changes with them. */
+/** A change of addresses: what leads to the rows by them changes, too. By user and by session they are found as before. */
 function withEntries (connection: Connection, ids: readonly number[], change: () => number): number {
-  const rows = () => ids.map(id => indexedRow(connection, id)).filter((row): row is IndexedRow => row !== undefined)
+  const rows = () => ids.map(id => indexedRow(connection, id)).filter((row): row is IndexedRow => row !== undefined).map(({ id, ip }) => ({ id, ip, user_ref: null, session_ref: null }))
   removeEntries(connection, rows())
   const changed = change()
   const { announced } = indexState(connection)
@@ -124,15 +124,6 @@ function changeRows (connection: Connection, sql: string, rows: readonly ScanPos
   // Other processes, and our own main thread, remember sessions until this number changes (session-cache.ts).
   if (changed > 0 && connection.file === 'main') connection.run('UPDATE doorman_counters SET value = value + 1 WHERE name = \'sessions\'')
   return changed
-}
-
-/** In the writer: one step of removing the requests from an address. 0: none are left. */
-export function eraseRequests (connection: Connection, { address, limit }: { address: string, limit: number }): number {
-  const of = { name: 'ip', key: encodeAddress(address) } as const
-  const rows = rowsOfKey(connection, of, limit)
-  removeRows(connection, rows)
-  if (rows.length === 0) dropKey(connection, of)
-  return rows.length
 }
 
 // ---------------------------------------------------------------- how far it got

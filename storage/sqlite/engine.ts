@@ -23,14 +23,13 @@ import type { Location } from './location.js'
 import { packRows, type PackedBatch } from './log-wire.js'
 import { changeCounter, findSession, readHereOrThere } from './point-reads.js'
 import type { WriterFileStats } from './protocol.js'
-import { sweepFile, type LogErasure } from './retention-writes.js'
+import { sweepFile } from './retention-writes.js'
 import { openParts, type Parts } from './parts.js'
 import { failedThreads, type ThreadClient } from './thread-client.js'
 import { SessionCache } from './session-cache.js'
+import { UserData, type UserDataOptions } from './user-data.js'
 import { operationName } from './write-operations.js'
 
-/** Rows per step when a user is erased. */
-const ERASE_STEP = 1000
 /** An erasure tries this often, with this pause, to cut the WAL: two seconds, longer than any list takes. */
 const CUT_ATTEMPTS = 20
 const CUT_PAUSE_MS = 100
@@ -52,6 +51,7 @@ class SqliteStorage implements Storage {
   /** A second reader for what reads whole files (backup, check, counts): lists must not wait behind it. */
   #inspector: ThreadClient | undefined
   #sessions: SessionCache
+  #users: UserData
   #addresses: AddressData
   #log: StorageLogger
   /** The WAL still holds what was erased: a reader needed it, or the cleanup is not at its end. */
@@ -71,11 +71,15 @@ class SqliteStorage implements Storage {
     })
     this.#writer = parts.writer
     this.#reader = parts.reader
-    this.#addresses = new AddressData({
+    const personal: UserDataOptions = {
       read: (name, params) => this.#reader.run(name, params),
+      inspect: (name, params) => this.#inspect(name, params),
       write: (name, params) => this.#change(name, params, true),
+      listActivity: (filter, page) => this.listActivity(filter, page),
       listIpLogs: (filter, page) => this.listIpLogs(filter, page)
-    })
+    }
+    this.#users = new UserData(personal)
+    this.#addresses = new AddressData(personal)
     this.#log = log
   }
 
@@ -155,28 +159,12 @@ class SqliteStorage implements Storage {
   async addCleanupRun (run: CleanupRun): Promise<void> { await this.#writer.run('addCleanupRun', run, true) }
   listCleanupRuns (page: PageParams): Promise<Page<CleanupRun>> { return this.#reader.run('listCleanupRuns', page) }
 
-  // -------------------------------------------------------------- a user's data
+  // -------------------------------------------------------------- personal data
 
-  async exportUser (userId: string, limit: number): Promise<UserExport> {
-    const [held, deadLetters, activity, ipLogs] = await Promise.all([
-      this.#reader.run<Pick<UserExport, 'sessions' | 'endedSessions' | 'devices'>>('exportSessions', { userId, limit }),
-      this.#reader.run<UserExport['deadLetters']>('deadLettersOf', { userId, limit }),
-      this.listActivity({ userId }, { limit }),
-      this.listIpLogs({ userId }, { limit })
-    ])
-    const truncated = activity.next !== null || ipLogs.next !== null || [held.sessions, held.endedSessions, held.devices, deadLetters].some(({ length }) => length === limit)
-    return { ...held, activity: activity.items, ipLogs: ipLogs.items, deadLetters, truncated }
-  }
+  exportUser (userId: string, limit: number): Promise<UserExport> { return this.#users.export(userId, limit) }
 
   async eraseUser (userId: string): Promise<UserErased> {
-    const erased: UserErased = { ...await this.#change<Pick<UserErased, 'sessions' | 'endedSessions' | 'devices'>>('eraseSessions', { userId }), activity: 0, ipLogs: 0, deadLetters: 0 }
-    for (;;) {
-      const step = await this.#writer.run<LogErasure>('eraseLog', { userId, limit: ERASE_STEP })
-      if (step.activity + step.ipLogs + step.deadLetters === 0) break
-      erased.activity += step.activity
-      erased.ipLogs += step.ipLogs
-      erased.deadLetters += step.deadLetters
-    }
+    const erased = await this.#users.erase(userId)
     await this.#overwrite()
     return erased
   }

@@ -127,11 +127,6 @@ export function newestByKey<Row> (connection: Connection, { name, key }: IndexKe
 export const indexedRow = (connection: Connection, id: number): IndexedRow | undefined =>
   connection.get<IndexedRow>(`SELECT ${INDEXED_COLUMNS} FROM ip_log_rows AS r WHERE r.id = ?`, id)
 
-/** Whether there is any row with a key. */
-export function hasRows (connection: Connection, of: IndexKey): boolean {
-  return rowsOfKey(connection, of, 1).length > 0
-}
-
 /** Rows with a key, in no particular order, up to `limit`; those of the tables first, so that the search for the last ones is done once. */
 export function rowsOfKey (connection: Connection, { name, key }: IndexKey, limit: number): IndexedRow[] {
   const { until } = indexState(connection)

@@ -2,6 +2,7 @@
 import { addressMarker, defineTruncated, lookForAddresses, passFile } from './address-scan.js'
 import { Connection, READER_BUSY_TIMEOUT } from './connection.js'
 import { getRow, allRows } from './host-statements.js'
+import { requestsOf } from './log-erasure.js'
 import { changeCounter, findSession } from './point-reads.js'
 import type { ThreadSettings, WireRequest } from './protocol.js'
 import { deadLettersAt, deadLettersOf, activityAt, exportSessions, getSession, listActivity, listBlocks, listCleanupRuns, listIpLogs, listSessions, seriesIpLogs, sessionsAt, topIpLogs } from './queries.js'
@@ -47,6 +48,7 @@ async function startReader ({ location }: ThreadSettings, { reply }: Post): Prom
     sessionsAt: onMain(sessionsAt),
     activityAt: onLog(activityAt),
     deadLettersAt: onLog(deadLettersAt),
+    requestsOf: onLog(requestsOf),
     backup: params => {
       const paths = params as Record<'main' | 'log', string>
       // VACUUM INTO reads one snapshot, whatever is written meanwhile; the driver's backup() starts anew with every foreign commit.

@@ -1,11 +1,11 @@
-/** What the sweep, the lease and the erasure change. Each call is one small transaction of the maintenance lane. */
+/** What the sweep and the lease change, and what an erasure changes in the main file. Each call is one small transaction of the maintenance lane. */
 import type { EndReason } from '../../lib/vocabulary.js'
 import { isAddressTarget, type AddressTarget, type BlockRecord, type CleanupRun, type LeaseParams, type MaintainParams, type MaintainResult, type SweepParams, type SweepTarget, type UserErased } from '../storage.js'
 import { countFullAddresses } from './address-scan.js'
 import type { Binding, Connection, FileName } from './connection.js'
-import { hasRows, hourOf, removeRows, rowsOfKey } from './log-index.js'
+import { hourOf } from './log-index.js'
 import { IDS_PER_MS, LOG_INDEXES } from './schema-log.js'
-import { dayOf, findText } from './text-dictionary.js'
+import { dayOf } from './text-dictionary.js'
 
 /** Which rows a target means: table, condition on `?` = the target's own form of `before`, and that form. */
 interface SweepPlan { file: FileName, table: string, where: string, value (before: number): number }
@@ -113,21 +113,4 @@ export function eraseSessions (connection: Connection, { userId }: { userId: str
   const endedSessions = connection.run('DELETE FROM session_tombstones WHERE user_id = ?', userId).changes
   const devices = connection.run('DELETE FROM session_devices WHERE user_id = ?', userId).changes
   return { sessions, endedSessions, devices }
-}
-
-export interface LogErasure { activity: number, ipLogs: number, deadLetters: number }
-
-/** One step of erasing a user from the log; zeros mean that nothing is left. The ids of user and sessions go with their last rows. */
-export function eraseLog (connection: Connection, { userId, limit }: { userId: string, limit: number }): LogErasure {
-  const activity = connection.run('DELETE FROM user_activity WHERE user_id = ? LIMIT ?', userId, limit).changes
-  const deadLetters = connection.run('DELETE FROM dead_letters WHERE user_id = ? LIMIT ?', userId, limit).changes
-  const user = findText(connection, 'user', userId)
-  if (user === undefined) return { activity, ipLogs: 0, deadLetters }
-  const rows = rowsOfKey(connection, { name: 'user', key: user }, limit)
-  removeRows(connection, rows)
-  for (const session of new Set(rows.map(row => row.session_ref))) {
-    if (session !== null && !hasRows(connection, { name: 'session', key: session })) connection.run('DELETE FROM texts WHERE id = ?', session)
-  }
-  if (rows.length === 0) connection.run('DELETE FROM texts WHERE id = ?', user)
-  return { activity, ipLogs: rows.length, deadLetters }
 }

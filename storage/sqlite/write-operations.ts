@@ -1,13 +1,14 @@
 /** Every change the writer thread can be asked for: its file, its lane, its function. The names are the wire protocol. */
 import type { SessionRotateParams, SessionTouch } from '../storage.js'
-import { eraseAddresses, eraseRequests, setAddressMarker, truncateAddresses } from './address-scan.js'
+import { eraseAddresses, setAddressMarker, truncateAddresses } from './address-scan.js'
 import { cutWal, rewriteSmallFile } from './checkpoint.js'
 import type { Connection, FileName } from './connection.js'
 import type { WriteOperation } from './lanes.js'
 import { runBatch } from './host-statements.js'
+import { eraseLog, eraseRequests } from './log-erasure.js'
 import { countRows, type PackedBatch } from './log-wire.js'
 import type { LogAppender } from './log-writes.js'
-import { acquireLease, addBlock, addCleanupRun, eraseLog, eraseSessions, maintain, releaseLease, removeBlock, sweep } from './retention-writes.js'
+import { acquireLease, addBlock, addCleanupRun, eraseSessions, maintain, releaseLease, removeBlock, sweep } from './retention-writes.js'
 import { createSession, endSessions, rotateSession, touchSessions, updateSessionData } from './session-writes.js'
 
 const interactive = (run: WriteOperation['run']): WriteOperation => ({ lane: 'interactive', run })

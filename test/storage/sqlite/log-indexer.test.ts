@@ -4,12 +4,13 @@ import t, { type Test } from 'tap'
 import type { Connection } from '../../../storage/sqlite/connection.js'
 import type { WriteOperation } from '../../../storage/sqlite/lanes.js'
 import { indexState } from '../../../storage/sqlite/log-index.js'
+import { eraseLog, eraseRequests, requestsOf, type LogErasure } from '../../../storage/sqlite/log-erasure.js'
 import { LogIndexer, type IndexerOutcome, type IndexTuning } from '../../../storage/sqlite/log-indexer.js'
 import { packRows } from '../../../storage/sqlite/log-wire.js'
 import { LogAppender } from '../../../storage/sqlite/log-writes.js'
 import { openFile } from '../../../storage/sqlite/open-file.js'
 import { listIpLogs, seriesIpLogs, topIpLogs } from '../../../storage/sqlite/queries.js'
-import { eraseLog, sweep } from '../../../storage/sqlite/retention-writes.js'
+import { sweep } from '../../../storage/sqlite/retention-writes.js'
 import { logMigrations } from '../../../storage/sqlite/schema-log.js'
 import type { IpLogFilter, IpLogRow, StoredIpLog } from '../../../storage/storage.js'
 import { textHash } from '../../../storage/sqlite/text-dictionary.js'
@@ -235,9 +236,7 @@ t.test('nothing is left of an erased user, also where the window had read the ro
   for (let i = 0; i < 5; i++) first.step()
   const erased = { activity: 0, ipLogs: 0, deadLetters: 0 }
   for (;;) {
-    connection.run('BEGIN IMMEDIATE')
-    const step = eraseLog(connection, { userId: 'user-1', limit: 2 })
-    connection.run('COMMIT')
+    const step = erase(connection, 'user-1', 2)
     if (step.ipLogs === 0) break
     erased.ipLogs += step.ipLogs
   }
@@ -258,10 +257,25 @@ t.test('a user is erased by the tables first, then from the rows that wait', asy
   first.finish()
   first.append([row(START + 50, 1)])
   t.equal(entries(connection), 6)
-  const steps = Array.from({ length: 4 }, () => eraseLog(connection, { userId: 'user-1', limit: 2 }).ipLogs)
+  const steps = Array.from({ length: 4 }, () => erase(connection, 'user-1', 2).ipLogs)
   t.strictSame(steps, [2, 1, 1, 0])
   t.strictSame(users(listed(connection, {})), ['user-0 6', 'user-0 4', 'user-0 2'])
   t.equal(entries(connection), 3)
+})
+
+t.test('an address is erased from the tables, too, where its rows are gone already', async t => {
+  const { connection, first } = await setUp(t)
+  first.now = START + 100
+  first.append([row(START + 1, 1, '192.0.2.1'), row(START + 2, 2, '192.0.2.2'), row(START + 3, 3, '192.0.2.1')])
+  first.finish()
+  t.equal(sweep(connection, { target: 'ipLogs', before: START + 2, limit: 100, now: 0 }), 1)
+  t.equal(entries(connection, 'ip'), 3)
+  const requester = { address: '192.0.2.1' }
+  const ids = requestsOf(connection, { requester, limit: 10 })
+  t.strictSame(ids, [(START + 3) * 1024])
+  t.equal(eraseRequests(connection, { ...requester, ids }), 1)
+  t.equal(eraseRequests(connection, { ...requester, ids: requestsOf(connection, { requester, limit: 10 }) }), 0)
+  t.equal(entries(connection, 'ip'), 1, 'that of the other address')
 })
 
 t.test('the sweep removes what leads to rows by the hour', async t => {
@@ -320,7 +334,7 @@ t.test('whatever happens in between, filters find what a look at every row finds
       else if (step.do === 'sweep') {
         for (const target of ['ipLogs', 'logInternals'] as const) sweep(connection, { target, before: START + step.at * HOUR / 2, limit: 1000, now: 0 })
         // Removed texts are noticed by the next append; here they all stay in use.
-      } else while (eraseLog(connection, { userId: `user-${step.user}`, limit: 3 }).ipLogs > 0);
+      } else while (erase(connection, `user-${step.user}`, 3).ipLogs > 0);
       check(connection)
     }
     process.finish()
@@ -329,6 +343,15 @@ t.test('whatever happens in between, filters find what a look at every row finds
   }), { numRuns: 60 })
   t.pass(`${run} runs`)
 })
+
+/** One step of an erasure, as the engine takes it. */
+function erase (connection: Connection, userId: string, limit: number): LogErasure {
+  const ids = requestsOf(connection, { requester: { userId }, limit })
+  connection.run('BEGIN IMMEDIATE')
+  const step = eraseLog(connection, { userId, ids, limit })
+  connection.run('COMMIT')
+  return step
+}
 
 function check (connection: Connection): void {
   const all = listed(connection, {})
