@@ -1,3 +1,4 @@
+/** neostandard, for TypeScript. */
 import neostandard from 'neostandard'
 
 export default neostandard({

@@ -1,3 +1,4 @@
+/** The standalone API as a whole: its route table, its start and its end, its health, its documentation. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'

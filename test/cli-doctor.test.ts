@@ -1,3 +1,4 @@
+/** `doorman doctor`, as a command. */
 import t from 'tap'
 import { runChild } from './child.js'
 

@@ -1,3 +1,4 @@
+/** The command line: help, wrong usage, failures, and each command on a real database. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'

@@ -1,3 +1,4 @@
+/** The environment of the standalone API: defaults, what is read, what is refused. */
 import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'

@@ -1,3 +1,4 @@
+/** The program `server.js`, as a process of its own, steered by its environment and by signals. */
 import { once } from 'node:events'
 import { existsSync, rmSync } from 'node:fs'
 import { createServer, connect, type AddressInfo } from 'node:net'

@@ -1,3 +1,4 @@
+/** The store for @fastify/session, driven by the plugin it is for. */
 import t from 'tap'
 import { EventEmitter } from 'node:events'
 import { createSessionStore, type SessionStore, type SessionStoreOptions, type StoreSession } from '../session-store.js'

@@ -1,3 +1,4 @@
+/** Options of the abuse signals: defaults, and what is refused. */
 import t from 'tap'
 import { checkRouteAbuse, resolveAbuse } from '../../lib/abuse-options.js'
 

@@ -1,3 +1,4 @@
+/** Addresses in one canonical form, compared with how Node reads them. */
 import fc from 'fast-check'
 import { existsSync, readFileSync } from 'node:fs'
 import { isIP, isIPv4, isIPv6 } from 'node:net'

@@ -1,3 +1,4 @@
+/** The three modes of anonymisation, and the key that is destroyed at midnight. */
 import t from 'tap'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createAnonymizer, type Anonymization } from '../../lib/anonymizer.js'

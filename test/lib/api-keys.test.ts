@@ -1,3 +1,4 @@
+/** API keys: compared without telling how much of one was right. */
 import t from 'tap'
 import { createApiKeys, generateApiKey } from '../../lib/api-keys.js'
 

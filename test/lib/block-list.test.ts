@@ -1,3 +1,4 @@
+/** Blocked addresses and networks in memory, beside those of the storage. */
 import t from 'tap'
 import { createBlockList } from '../../lib/block-list.js'
 import type { BlockRecord } from '../../storage/storage.js'

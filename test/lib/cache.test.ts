@@ -1,3 +1,4 @@
+/** The bounded cache. */
 import t from 'tap'
 import { createCache } from '../../lib/cache.js'
 

@@ -1,3 +1,4 @@
+/** Networks in CIDR notation, and sets of them. */
 import fc from 'fast-check'
 import t from 'tap'
 import { addressBits, formatBits } from '../../lib/address.js'

@@ -1,3 +1,4 @@
+/** Whether a client is another than before. */
 import t from 'tap'
 import { cleanClient, clientChanges } from '../../lib/client-change.js'
 

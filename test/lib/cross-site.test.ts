@@ -1,3 +1,4 @@
+/** Requests that another site had a browser send. */
 import t from 'tap'
 import { checkRouteCrossSite, isCrossSite, mayChange } from '../../lib/cross-site.js'
 

@@ -1,3 +1,4 @@
+/** Cursors of pages: opaque, and refused when they are changed. */
 import t from 'tap'
 import fc from 'fast-check'
 import { createHash } from 'node:crypto'

@@ -1,3 +1,4 @@
+/** User agents as people know them. */
 import t from 'tap'
 import { describeDevice } from '../../lib/device.js'
 

@@ -1,3 +1,4 @@
+/** The checks of `doorman doctor`, on a sound database and on ones with each fault. */
 import t, { type Test } from 'tap'
 import { runDoctor, type Finding } from '../../lib/doctor.js'
 import { openStorage } from '../../storage/open.js'

@@ -1,3 +1,4 @@
+/** The limit of failures per client, on a clock of the test. */
 import t from 'tap'
 import { createFailureLimiter } from '../../lib/failure-limiter.js'
 

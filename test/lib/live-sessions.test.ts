@@ -1,3 +1,4 @@
+/** Open connections hear of the end of their session, whoever ended it. */
 import t, { type Test } from 'tap'
 import { mock } from 'node:test'
 import type { LiveEnd } from '../../lib/live-sessions.js'

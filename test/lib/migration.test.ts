@@ -1,3 +1,4 @@
+/** The copying of one storage into another, on storages that fail on purpose. */
 import t, { type Test } from 'tap'
 import { migrationText } from '../../lib/migration-report.js'
 import { MAX_PASSES, runMigration, type MigrationOptions } from '../../lib/migration.js'

@@ -1,3 +1,4 @@
+/** Progress on a terminal and in a log. */
 import t from 'tap'
 import { createProgress } from '../../lib/progress.js'
 

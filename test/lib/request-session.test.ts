@@ -1,3 +1,4 @@
+/** Credentials of a request, and its session. */
 import t from 'tap'
 import { randomBytes } from 'node:crypto'
 import { inspect } from 'node:util'

@@ -1,3 +1,4 @@
+/** The session cookie: its attributes, and how it is found in a header. */
 import t from 'tap'
 import { createSessionCookie, findCookie } from '../../lib/session-cookie.js'
 import { TOKEN_LENGTH } from '../../lib/token.js'
@@ -101,10 +102,17 @@ t.test('one cookie is found without parsing the others', async t => {
   for (const [header, value] of cases) t.equal(findCookie(header, 'sid'), value, header)
 })
 
+/** A header fifty times as long takes about fifty times as long, not 2500 times. The shortest of several times is free of what else the machine does. */
 t.test('R6: long hostile headers take no time', async t => {
-  for (const header of [' '.repeat(1_000_000) + 'sid=1', ';'.repeat(1_000_000), 'xsid='.repeat(200_000), 'sid=1;' + ' '.repeat(1_000_000), 'sid= '.repeat(200_000)]) {
+  const shortest = (header: string) => Math.min(...Array.from({ length: 7 }, () => {
     const start = performance.now()
     findCookie(header, 'sid')
-    t.ok(performance.now() - start < 100)
+    return performance.now() - start
+  }))
+  const headers: ((length: number) => string)[] = [n => ' '.repeat(n) + 'sid=1', n => ';'.repeat(n), n => 'xsid='.repeat(n / 5), n => 'sid=1;' + ' '.repeat(n), n => 'sid= '.repeat(n / 5)]
+  for (const header of headers) {
+    shortest(header(20_000)) // compiled
+    const [short, long] = [shortest(header(20_000)), shortest(header(1_000_000))]
+    t.ok(long < 500 * Math.max(short, 0.001), `${header(15)}: ${short} and ${long} ms`)
   }
 })

@@ -1,3 +1,4 @@
+/** Why a session has ended, as a sentence. */
 import t from 'tap'
 import { describeEnd, toSessionEnd } from '../../lib/session-end.js'
 import { END_REASONS } from '../../lib/vocabulary.js'

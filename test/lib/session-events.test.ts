@@ -1,3 +1,4 @@
+/** Events of sessions, and who listens. */
 import t from 'tap'
 import { inspect } from 'node:util'
 import { createSessionEvents, realAddressOf, type SessionEvent } from '../../lib/session-events.js'

@@ -1,3 +1,4 @@
+/** What hosts and clients give the session service: taken, put in one form, or refused. */
 import t from 'tap'
 import { readAddress, readAfter, readData, readExceptId, readGrace, readId, readIp, readLimit, readUserAgent, readUserId } from '../../lib/session-input.js'
 

@@ -1,3 +1,4 @@
+/** Options of the session service: defaults, presets, and what is refused. */
 import t from 'tap'
 import { formatDuration } from '../../lib/duration.js'
 import { resolveSessionOptions } from '../../lib/session-options.js'

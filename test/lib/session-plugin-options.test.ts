@@ -1,3 +1,4 @@
+/** Options of the plugin, apart from those of the service. */
 import t from 'tap'
 import { resolveSessionsPlugin, type SessionsPluginOptions } from '../../lib/session-plugin-options.js'
 

@@ -1,3 +1,4 @@
+/** What a route may say about sessions. */
 import t from 'tap'
 import { createPolicyReader, NOT_LOOKED_AT, OPTIONAL, REQUIRED } from '../../lib/session-policy.js'
 

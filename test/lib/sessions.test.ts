@@ -1,3 +1,4 @@
+/** The session service, on a storage and a clock of the test. */
 import t from 'tap'
 import { inspect } from 'node:util'
 import { createAnonymizer } from '../../lib/anonymizer.js'

@@ -1,3 +1,4 @@
+/** Tables of text. */
 import t from 'tap'
 import { textTable } from '../../lib/text-table.js'
 

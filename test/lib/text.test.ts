@@ -1,3 +1,4 @@
+/** Text from outside, made harmless. */
 import fc from 'fast-check'
 import t from 'tap'
 import { clean, cleanHeader, escapeJson, originOf, pathOf } from '../../lib/text.js'

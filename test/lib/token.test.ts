@@ -1,3 +1,4 @@
+/** Tokens: their form, their randomness, and what is none. */
 import t from 'tap'
 import { createHash, randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'

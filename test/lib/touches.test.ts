@@ -1,3 +1,4 @@
+/** Last uses wait to be stored, one per session. */
 import t from 'tap'
 import { createTouches } from '../../lib/touches.js'
 import type { SessionRecord, SessionTouch } from '../../storage/storage.js'

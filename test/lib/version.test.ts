@@ -1,3 +1,4 @@
+/** The version that is told. */
 import { readFileSync } from 'node:fs'
 import t from 'tap'
 import { VERSION } from '../../lib/version.js'

@@ -1,3 +1,4 @@
+/** The plugin `activity`, in a host. */
 import Fastify, { type FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import t, { type Test } from 'tap'

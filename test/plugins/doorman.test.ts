@@ -1,3 +1,4 @@
+/** The plugin that brings all others. */
 import Fastify from 'fastify'
 import t from 'tap'
 import * as suite from '../../index.js'

@@ -1,3 +1,4 @@
+/** The plugin `sessions` in a host: cookies, bearer tokens, policies of routes. */
 import t, { type Test } from 'tap'
 import cookiePlugin from '@fastify/cookie'
 import Fastify, { type FastifyInstance, type FastifyServerOptions, type InjectOptions } from 'fastify'

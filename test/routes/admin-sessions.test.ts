@@ -1,3 +1,4 @@
+/** Sessions, as operators see them. */
 import t from 'tap'
 import { startApi } from './helper.js'
 

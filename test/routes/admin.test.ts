@@ -1,3 +1,4 @@
+/** The other routes of operators: blocks, activity, cleanup, statistics, personal data. */
 import t from 'tap'
 import { doormanError } from '../../errors.js'
 import { newDatabase } from '../engine.js'

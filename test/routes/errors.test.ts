@@ -1,3 +1,4 @@
+/** Errors of the API: their shape, and what they keep to themselves. */
 import { once } from 'node:events'
 import { PassThrough } from 'node:stream'
 import t from 'tap'

@@ -1,3 +1,4 @@
+/** The request log over the API. */
 import t from 'tap'
 import { startApi } from './helper.js'
 

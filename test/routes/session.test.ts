@@ -1,3 +1,4 @@
+/** What the holder of a session can do with it. */
 import t from 'tap'
 import { startApi } from './helper.js'
 

@@ -1,3 +1,4 @@
+/** Sessions of users, created and ended by the host. */
 import t from 'tap'
 import { parseDuration } from '../../lib/duration.js'
 import { startApi } from './helper.js'

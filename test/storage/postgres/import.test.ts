@@ -1,3 +1,4 @@
+/** What a migration writes into PostgreSQL. */
 import t, { type Test } from 'tap'
 import { MIGRATED_TABLES, RANGE_MS, type MigratedRow, type MigratedTable, type MigratedTableName } from '../../../lib/migration-tables.js'
 import { openImport } from '../../../storage/postgres/open-import.js'

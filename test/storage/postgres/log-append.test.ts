@@ -1,3 +1,4 @@
+/** Batches of the log in one statement: every value comes back, and what is in the way is waited for. */
 import t from 'tap'
 import type { LogRow } from '../../../storage/storage.js'
 import { until } from '../../helper.js'

@@ -1,3 +1,4 @@
+/** Partitions of the log by day. */
 import t from 'tap'
 import { activityRow, append, DAY, ipRow, NOW } from '../contract.js'
 import { until } from '../../helper.js'

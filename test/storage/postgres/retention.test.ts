@@ -1,3 +1,4 @@
+/** Retention on PostgreSQL: whole days go, rows of a day in steps. */
 import t from 'tap'
 import { SWEEP_TARGETS, type PageKey, type StoredIpLog } from '../../../storage/storage.js'
 import { until } from '../../helper.js'

@@ -1,3 +1,4 @@
+/** What a migration reads from SQLite. */
 import Database from 'better-sqlite3'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'

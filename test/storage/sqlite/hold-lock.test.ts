@@ -1,3 +1,4 @@
+/** The lock that `doorman doctor` holds to see who waits. */
 import Database from 'better-sqlite3'
 import { join } from 'node:path'
 import t from 'tap'
