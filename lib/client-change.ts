@@ -3,7 +3,8 @@
  * browser: the /24 or /64 of the address and the family of the user agent. An address that moves inside its network
  * (IPv6 privacy addresses) and an updated browser are no change.
  */
-import { addressBits, network, normaliseAddress } from './address.js'
+import { isIP } from 'node:net'
+import { network, normaliseAddress } from './address.js'
 import { truncateAddress } from './anonymizer.js'
 import { describeDevice } from './device.js'
 import { cleanHeader } from './text.js'
@@ -42,6 +43,6 @@ export function clientChanges (known: KnownClient, seen: KnownClient): ClientCha
 const lostHost = (known: string, seen: string) => known === truncateAddress(seen)
 
 /** Null for what is no address, such as an anonymised one: nothing can be said about its network. */
-export const networkOf = (ip: string) => addressBits(ip) === null ? null : network(ip)
+export const networkOf = (ip: string) => isIP(ip) === 0 ? null : network(ip)
 
 const differ = (a: string | null, b: string | null) => a !== null && b !== null && a !== b

@@ -89,7 +89,7 @@ export function createSessionCookie (given: unknown, owner: string): SessionCook
   const plainName = secure === 'auto' ? secureName.replace(PREFIX, '') : secureName
 
   const isSecure = (https: boolean) => secure === 'auto' ? https : secure
-  const clearing = (https: boolean): CookieAttributes => ({
+  const fixed = (https: boolean): CookieAttributes => Object.freeze({
     ...UNSET,
     path,
     ...domain === null ? {} : { domain },
@@ -99,6 +99,9 @@ export function createSessionCookie (given: unknown, owner: string): SessionCook
     signed: false,
     partitioned: false
   })
+  const overHttps = fixed(true)
+  const overHttp = fixed(false)
+  const clearing = (https: boolean) => https ? overHttps : overHttp
   const forgotten = clearSiteData === true ? SITE_DATA.slice(0, 3) : clearSiteData === false ? [] : clearSiteData
   return {
     secure,

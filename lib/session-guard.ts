@@ -205,7 +205,12 @@ function clientOf (request: GuardRequest) {
 
 /** Adds a cookie to a reply. Of one name there is one: a login after a renewal, or a logout after a login, is what counts. */
 function sendCookie (reply: GuardReply, name: string, text: string): void {
-  const others = [reply.getHeader('set-cookie') ?? []].flat().filter(other => !String(other).startsWith(`${name}=`)).map(String)
+  const present = reply.getHeader('set-cookie')
+  if (present === undefined) {
+    reply.header('set-cookie', text)
+    return
+  }
+  const others = [present].flat().filter(other => !String(other).startsWith(`${name}=`)).map(String)
   reply.removeHeader('set-cookie')
   reply.header('set-cookie', others.length === 0 ? text : [...others, text])
 }

@@ -38,7 +38,7 @@ export interface FileStats {
   walBacklog: number
   /**
    * For how long at least, ms, a reader (in any process) has been on an old snapshot; 0 when none is known. A lower bound: a reader counts from
-   * the moment it was seen to keep a WAL of 1000 frames from being copied back, which is looked at once a second and with every commit.
+   * the moment it was seen to keep a WAL of 2000 frames from being copied back, which is looked at once a second and with every commit.
    */
   oldestReaderMs: number
   /** Longest time the writer took to copy the WAL back, ms: what comes next waits for that, answers do not. */

@@ -116,4 +116,8 @@ export const mainMigrations: readonly Migration[] = [{
     )`,
     'CREATE INDEX session_devices_by_use ON session_devices (last_seen_at)'
   ]
+}, {
+  // Here they are: a table is a heap.
+  name: 'sessions in the order they began',
+  statements: []
 }]

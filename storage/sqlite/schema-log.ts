@@ -11,6 +11,7 @@
 import { IP_LOG_OUTCOMES, IP_SOURCES } from '../../lib/vocabulary.js'
 import type { Migration } from './migrate.js'
 import { hopsSql, sourceSql } from './source-code.js'
+import { ID_DIGITS } from './text-dictionary.js'
 
 /** Ids per millisecond: 2^53 is reached in the year 2248. */
 export const IDS_PER_MS = 1024
@@ -40,6 +41,9 @@ const columns = (source: string) => `r.id, ${AT_SQL} AS at, ${addressSql('r.ip')
   (SELECT text FROM texts WHERE id = r.session_ref) AS session_id,
   (SELECT text FROM texts WHERE id = r.user_ref) AS user_id,
   r.request_id, ${words('r.outcome', IP_LOG_OUTCOMES)} AS outcome`
+
+/** SQL for `textKey` of a session's id (text-dictionary.ts). */
+const SESSION_KEY = Array.from({ length: 12 }, (_, i) => `((instr('${ID_DIGITS}', substr(text, ${i + 3}, 1)) - 1) << ${5 * (11 - i)})`).join(' + ')
 
 /** The columns of the contract. */
 export const IP_LOG_COLUMNS = `${columns(sourceSql('r.ip_source'))}, ${hopsSql('r.ip_source')} AS trusted_hops`
@@ -147,5 +151,11 @@ DROP INDEX ip_log_rows_by_user;
 DROP INDEX ip_log_rows_by_session;
 ${LOG_INDEXES.map(name => `CREATE TABLE ip_log_by_${name} (hour INTEGER NOT NULL, key ${name === 'ip' ? 'ANY' : 'INTEGER'} NOT NULL, rest INTEGER NOT NULL, PRIMARY KEY (hour, key, rest)) STRICT, WITHOUT ROWID;`).join('\n')}
 INSERT INTO log_counters (name, value) VALUES ('indexed_until', 0), ('index_announced', 0), ('index_claim', 0);
+`
+}, {
+  name: 'ids of sessions are found by their time',
+  sql: `
+UPDATE texts SET hash = ${SESSION_KEY}
+WHERE kind = 2 AND text GLOB 's_0[0-7]${'[0-9a-hjkmnp-tv-z]'.repeat(10)}*';
 `
 }]

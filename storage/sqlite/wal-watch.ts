@@ -3,7 +3,7 @@
  * being copied back, and it grows for as long as that reader stays. Nobody is stopped by it, but somebody must be told; and once the reader
  * is gone the file is cut, also when nothing is written any more.
  *
- * SQLite does not tell who reads since when. What it tells are two numbers: frames in the WAL, and frames copied back. A WAL of 1000 frames is
+ * SQLite does not tell who reads since when. What it tells are two numbers: frames in the WAL, and frames copied back. A WAL of 2000 frames is
  * copied back after each commit as far as no reader needs it, so frames left over are needed by somebody, and for as long as their first one
  * stays the same, somebody has been reading for at least that long.
  *
@@ -15,7 +15,7 @@ import { JOURNAL_SIZE_LIMIT, WAL_AUTOCHECKPOINT, type Connection } from './conne
 import { CopyBack } from './copy-back.js'
 import type { WalNotice } from './protocol.js'
 
-/** Frames that wait to be copied back before it is said: 80 MB with pages of 4 kB, 20 times what an autocheckpoint leaves. */
+/** Frames that wait to be copied back before it is said: 80 MB with pages of 4 kB, ten times what is copied back at once. */
 const LIMIT = 20_000
 /** Frames that the writer copies back itself, some ten milliseconds of work; more than that go to the thread beside it. */
 const HAND_OVER = 4000
@@ -43,8 +43,8 @@ export interface WalFigures { walFrames: number, walBacklog: number, oldestReade
 export class WalWatch {
   #options: WalWatchOptions
   #limit: number
-  /** From this many frames on, what is not copied back is held by a reader. */
-  #heldFrom: number
+  /** From this many frames on it is copied back; what is left then is held by a reader. */
+  #copyFrom: number
   /** A WAL of this many frames is cut; a smaller one is what the next write starts anew in. */
   #cutFrom: number
   #pageSize: number
@@ -67,7 +67,7 @@ export class WalWatch {
     const { path, file } = options.connection
     stopAutocheckpoint(options.connection)
     this.#copyBack = new CopyBack({ path, file, everyMs: options.recheckMs ?? RECHECK_MS })
-    this.#heldFrom = Math.min(WAL_AUTOCHECKPOINT, this.#limit)
+    this.#copyFrom = Math.min(WAL_AUTOCHECKPOINT, this.#limit)
     this.#cutFrom = Math.min(JOURNAL_SIZE_LIMIT / this.#pageSize, this.#limit)
   }
 
@@ -76,7 +76,7 @@ export class WalWatch {
     this.#schedule()
     this.#try(() => {
       const { frames, copied } = walState(this.#options.connection)
-      if (frames >= WAL_AUTOCHECKPOINT && copied < frames && !this.#handedOver) {
+      if (frames >= this.#copyFrom && copied < frames && !this.#handedOver) {
         this.#look('PASSIVE')
         if (++this.#checkpoints % CHECKPOINTS_PER_RELEASE === 0) this.#options.connection.releaseMemory()
       } else if (++this.#commits % COMMITS_PER_LOOK === 0) this.#look('NOOP')
@@ -128,7 +128,7 @@ export class WalWatch {
     if (mode === 'PASSIVE') this.#checkpointMsMax = Math.max(this.#checkpointMsMax, this.#options.now() - started)
     const { frames, copied } = state
     this.#grown = Math.max(this.#grown, frames)
-    if (copied === frames || frames < this.#heldFrom) this.#held = undefined
+    if (copied === frames || frames < this.#copyFrom) this.#held = undefined
     // Another position, or a WAL that started anew in between: another reader.
     else if (copied !== this.#held?.copied || frames < this.#held.frames) this.#held = { ...state, since: this.#options.now() }
     else this.#held.frames = frames

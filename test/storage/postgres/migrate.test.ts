@@ -99,7 +99,7 @@ t.test('a database that is not ours, or of a newer release', async t => {
   const url = await freshDatabase()
   await (await open(t, url)).close(1000)
   await query(url, 'INSERT INTO doorman_migrations VALUES (\'main\', $1, \'of tomorrow\', 0)', [mainMigrations.length + 1])
-  await t.rejects(open(t, url), { code: 'DOORMAN_SCHEMA_NEWER', message: /schema version 4, this release knows up to 3/ })
+  await t.rejects(open(t, url), { code: 'DOORMAN_SCHEMA_NEWER', message: /schema version 5, this release knows up to 4/ })
   await query(url, 'DELETE FROM doorman_migrations WHERE name = \'of tomorrow\'')
   await query(url, 'UPDATE doorman_migrations SET name = \'something else\' WHERE part = \'main\' AND version = 1')
   await t.rejects(open(t, url), { code: 'DOORMAN_SCHEMA_FOREIGN', message: /doorman_migrations: something else/ })

@@ -119,7 +119,7 @@ t.test('in operation: who meets it is told, and health is degraded from then on'
   })
   t.test('a check of a session', async t => {
     const file = await closed(t)
-    damage(file, 'sessions')
+    damage(file, 'sqlite_autoindex_sessions_1')
     const storage = await openSqliteStorage(t, file)
     t.throws(() => storage.findSession('0'.repeat(64), NOW), { code: 'DOORMAN_STORAGE_CORRUPT' })
     t.match(storage.health(), { status: 'degraded' })

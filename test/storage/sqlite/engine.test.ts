@@ -184,7 +184,7 @@ t.test('opening is refused, and nothing is overwritten', async t => {
   const db = new Database(newer)
   db.exec('INSERT INTO doorman_schema (version, name, applied_at) VALUES (99, \'future\', 0)')
   db.close()
-  await refused(newer, 'DOORMAN_SCHEMA_NEWER', /version 4.*up to 3/)
+  await refused(newer, 'DOORMAN_SCHEMA_NEWER', /version 5.*up to 4/)
 
   const foreign = join(dirname(text), 'foreign.db')
   const host = new Database(foreign)

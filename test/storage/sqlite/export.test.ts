@@ -146,7 +146,7 @@ t.test('what is not a database of ours, as it is now, is refused and left alone'
     await t.rejects(openExport(location, { exclusive }), { code: 'DOORMAN_NOT_A_DATABASE' })
     truncateSync(file)
     const db = new Database(file)
-    db.exec('CREATE TABLE doorman_schema (version INTEGER PRIMARY KEY, name TEXT, applied_at INTEGER); INSERT INTO doorman_schema VALUES (1, \'sessions, blocks, cleanup\', 1), (2, \'changes of sessions and blocks are counted\', 1), (3, \'devices of users\', 1), (4, \'x\', 1)')
+    db.exec('CREATE TABLE doorman_schema (version INTEGER PRIMARY KEY, name TEXT, applied_at INTEGER); INSERT INTO doorman_schema VALUES (1, \'sessions, blocks, cleanup\', 1), (2, \'changes of sessions and blocks are counted\', 1), (3, \'devices of users\', 1), (4, \'sessions in the order they began\', 1), (5, \'x\', 1)')
     db.close()
     await t.rejects(openExport(location, { exclusive }), { code: 'DOORMAN_SCHEMA_NEWER' })
     rmSync(file)

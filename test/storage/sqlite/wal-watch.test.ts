@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import Database from 'better-sqlite3'
 import { statSync } from 'node:fs'
 import { cutWal, walState } from '../../../storage/sqlite/checkpoint.js'
-import { Connection } from '../../../storage/sqlite/connection.js'
+import { Connection, WAL_AUTOCHECKPOINT } from '../../../storage/sqlite/connection.js'
 import { CopyBack } from '../../../storage/sqlite/copy-back.js'
 import type { WalNotice } from '../../../storage/sqlite/protocol.js'
 import { Notices } from '../../../storage/sqlite/notices.js'
@@ -129,9 +129,9 @@ t.test('it is cut although a commit has started it anew before', async t => {
 t.test('one reader after another: the time is that of the one who is there', async t => {
   const { watch, time, pin, commit, looks } = setUp(t, { limit: 20_000 })
   const first = pin()
-  commit(1100)
+  commit(WAL_AUTOCHECKPOINT + 100)
   const { walFrames, walBacklog, oldestReaderMs } = watch.figures()
-  t.ok(walFrames > 1100 && walBacklog >= 1100)
+  t.ok(walFrames > WAL_AUTOCHECKPOINT + 100 && walBacklog >= WAL_AUTOCHECKPOINT + 100)
   t.equal(oldestReaderMs, 0)
   time.now = 5000
   commit(10)
@@ -165,8 +165,8 @@ t.test('a WAL that started anew under another reader', async t => {
 
 t.test('without a reader nothing is said, whatever is written', async t => {
   const { watch, seen, commit, looks, pragmas } = setUp(t, { limit: 20_000 })
-  commit(2500)
-  t.ok(watch.figures().walFrames < 1100)
+  commit(2.5 * WAL_AUTOCHECKPOINT)
+  t.ok(watch.figures().walFrames < WAL_AUTOCHECKPOINT + 100)
   await looks(1)
   const { count } = pragmas
   await new Promise(resolve => setTimeout(resolve, 50))
