@@ -47,7 +47,8 @@ class SqliteStorage implements Storage {
   #parts: Parts
   #local: Connection
   #writer: ThreadClient
-  #reader: ThreadClient
+  /** For lists. Started when the first one is asked for: many services never do, and a thread costs 20 MB and a fifth of the start. */
+  #lists: ThreadClient | undefined
   /** A second reader for what reads whole files (backup, check, counts): lists must not wait behind it. */
   #inspector: ThreadClient | undefined
   #sessions: SessionCache
@@ -70,9 +71,8 @@ class SqliteStorage implements Storage {
       monotonic: () => performance.now()
     })
     this.#writer = parts.writer
-    this.#reader = parts.reader
     const personal: UserDataOptions = {
-      read: (name, params) => this.#reader.run(name, params),
+      read: (name, params) => this.#ask(name, params),
       inspect: (name, params) => this.#inspect(name, params),
       write: (name, params) => this.#change(name, params, true),
       listActivity: (filter, page) => this.listActivity(filter, page),
@@ -97,7 +97,7 @@ class SqliteStorage implements Storage {
   #pointRead<T> (read: () => T, name: string, params: object): MaybePromise<T> {
     this.#assertReadable()
     try {
-      return readHereOrThere(read, () => this.#reader.run<T>(name, params))
+      return readHereOrThere(read, () => this.#ask<T>(name, params))
     } catch (error) {
       this.#parts.failures.note(error as DoormanError)
       throw error
@@ -109,7 +109,7 @@ class SqliteStorage implements Storage {
     return this.#writer.run<T>(name, params, uncounted).finally(() => { this.#sessions.recheck() })
   }
 
-  getSession (id: string): Promise<SessionRecord | null> { return this.#reader.run('getSession', { id }) }
+  getSession (id: string): Promise<SessionRecord | null> { return this.#ask('getSession', { id }) }
   createSession (params: SessionCreateParams): Promise<SessionCreateResult> { return this.#change('createSession', params) }
   rotateSession (params: SessionRotateParams): Promise<boolean> { return this.#change('rotateSession', params) }
   updateSessionData (id: string, data: string): Promise<boolean> { return this.#change('updateSessionData', { id, data }) }
@@ -119,20 +119,20 @@ class SqliteStorage implements Storage {
   }
 
   endSessions (selection: SessionSelection, reason: EndReason, now: number): Promise<EndedSession[]> { return this.#change('endSessions', { selection, reason, now }) }
-  listSessions (params: SessionListParams): Promise<Page<SessionRecord>> { return this.#reader.run('listSessions', params) }
-  listSessionDevices (userId: string, limit: number): Promise<SessionDevice[]> { return this.#reader.run('listSessionDevices', { userId, limit }) }
+  listSessions (params: SessionListParams): Promise<Page<SessionRecord>> { return this.#ask('listSessions', params) }
+  listSessionDevices (userId: string, limit: number): Promise<SessionDevice[]> { return this.#ask('listSessionDevices', { userId, limit }) }
 
   // -------------------------------------------------------------- the log
 
   appendLog (batch: LogBatch): Promise<LogAppendResult> { return this.#writer.run('appendLog', { ...batch, rows: packRows(batch.rows) } satisfies PackedBatch, true) }
-  listIpLogs (filter: IpLogFilter, page: PageParams): Promise<Page<StoredIpLog>> { return this.#reader.run('listIpLogs', { filter, page }) }
-  topIpLogs (by: TopBy, filter: IpLogFilter, limit: number): Promise<TopEntry[]> { return this.#reader.run('topIpLogs', { by, filter, limit }) }
-  seriesIpLogs (filter: IpLogFilter, bucketMs: number, limit: number): Promise<SeriesPoint[]> { return this.#reader.run('seriesIpLogs', { filter, bucketMs, limit }) }
-  listActivity (filter: ActivityFilter, page: PageParams): Promise<Page<StoredActivity>> { return this.#reader.run('listActivity', { filter, page }) }
+  listIpLogs (filter: IpLogFilter, page: PageParams): Promise<Page<StoredIpLog>> { return this.#ask('listIpLogs', { filter, page }) }
+  topIpLogs (by: TopBy, filter: IpLogFilter, limit: number): Promise<TopEntry[]> { return this.#ask('topIpLogs', { by, filter, limit }) }
+  seriesIpLogs (filter: IpLogFilter, bucketMs: number, limit: number): Promise<SeriesPoint[]> { return this.#ask('seriesIpLogs', { filter, bucketMs, limit }) }
+  listActivity (filter: ActivityFilter, page: PageParams): Promise<Page<StoredActivity>> { return this.#ask('listActivity', { filter, page }) }
 
   // -------------------------------------------------------------- blocks, retention
 
-  listBlocks (now: number): Promise<BlockRecord[]> { return this.#reader.run('listBlocks', { now }) }
+  listBlocks (now: number): Promise<BlockRecord[]> { return this.#writer.run('listBlocks', { now }, true) }
   async addBlock (block: BlockRecord): Promise<void> { await this.#writer.run('addBlock', block) }
   removeBlock (id: string): Promise<boolean> { return this.#writer.run('removeBlock', { id }) }
 
@@ -157,7 +157,7 @@ class SqliteStorage implements Storage {
   acquireLease (params: LeaseParams): Promise<boolean> { return this.#writer.run('acquireLease', params, true) }
   async releaseLease (name: string, holder: string, completedAt: number | null): Promise<void> { await this.#writer.run('releaseLease', { name, holder, completedAt }, true) }
   async addCleanupRun (run: CleanupRun): Promise<void> { await this.#writer.run('addCleanupRun', run, true) }
-  listCleanupRuns (page: PageParams): Promise<Page<CleanupRun>> { return this.#reader.run('listCleanupRuns', page) }
+  listCleanupRuns (page: PageParams): Promise<Page<CleanupRun>> { return this.#ask('listCleanupRuns', page) }
 
   // -------------------------------------------------------------- personal data
 
@@ -208,12 +208,12 @@ class SqliteStorage implements Storage {
 
   async get (statement: SqlStatement): Promise<SqlRow | undefined> {
     assertAllowed([statement])
-    return this.#reader.run('getRow', statement)
+    return this.#ask('getRow', statement)
   }
 
   async all (statement: SqlStatement): Promise<SqlRow[]> {
     assertAllowed([statement])
-    return this.#reader.run('allRows', statement)
+    return this.#ask('allRows', statement)
   }
 
   // -------------------------------------------------------------- condition
@@ -236,6 +236,12 @@ class SqliteStorage implements Storage {
     if (this.#closed !== undefined) throw doormanError('DOORMAN_STORAGE_CLOSED')
   }
 
+  async #ask<T> (name: string, params: unknown): Promise<T> {
+    this.#assertReadable()
+    this.#lists ??= this.#parts.start('reader')
+    return this.#lists.run(name, params)
+  }
+
   async #inspect<T> (name: string, params: unknown): Promise<T> {
     this.#assertReadable()
     this.#inspector ??= this.#parts.start('reader')
@@ -243,9 +249,10 @@ class SqliteStorage implements Storage {
   }
 
   async connections (): Promise<ConnectionReport[]> {
-    const threads = [this.#writer, this.#reader, ...this.#inspector === undefined ? [] : [this.#inspector]]
+    const lists = await this.#ask<ConnectionReport[]>('connections', null)
+    const threads = [this.#writer, ...this.#inspector === undefined ? [] : [this.#inspector]]
     const reports = await Promise.all(threads.map(thread => thread.run<ConnectionReport[]>('connections', null)))
-    return [this.#local.report(), ...reports.flat()]
+    return [this.#local.report(), ...reports.flat(), ...lists, this.#parts.held.report()]
   }
 
   async stats (): Promise<StorageStats> {
@@ -256,12 +263,12 @@ class SqliteStorage implements Storage {
       version: this.#parts.version,
       files: { main: withPath('main'), log: withPath('log') },
       writer: { restarts: this.#writer.restarts, pendingOperations: this.#writer.pending },
-      reader: { restarts: this.#reader.restarts, pendingOperations: this.#reader.pending }
+      reader: { restarts: this.#lists?.restarts ?? 0, pendingOperations: this.#lists?.pending ?? 0 }
     }
   }
 
   health (): Health {
-    return asHealth([...failedThreads({ writer: this.#writer, reader: this.#reader }), ...this.#parts.notices.reasons(), ...this.#parts.failures.reasons()])
+    return asHealth([...failedThreads({ writer: this.#writer, reader: this.#lists }), ...this.#parts.notices.reasons(), ...this.#parts.failures.reasons()])
   }
 
   get failure (): DoormanError | undefined {
@@ -279,9 +286,9 @@ class SqliteStorage implements Storage {
     // Are these still our files? The writer has to learn it while there are readers, see writer-thread.ts.
     const asked = this.#writer.run('assertSame', null, true).catch(() => {})
     await Promise.race([asked, sleep(Math.min(deadlineMs, READERS_CLOSE_MS), undefined, { ref: false })])
-    const readers = [this.#reader, ...this.#inspector === undefined ? [] : [this.#inspector]]
-    await Promise.all(readers.map(thread => thread.close(Math.min(deadlineMs, READERS_CLOSE_MS))))
+    await Promise.all([this.#lists, this.#inspector].map(thread => thread?.close(Math.min(deadlineMs, READERS_CLOSE_MS))))
     this.#local.close()
+    this.#parts.held.close()
     return { notStored: await this.#writer.close(Math.max(0, end - performance.now())) }
   }
 }

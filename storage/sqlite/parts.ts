@@ -1,7 +1,7 @@
-/** Opens what a storage consists of: guards first, then the writer, which brings the schema up, then those who read it. */
+/** Opens what a storage consists of: guards first, then the writer, which brings the schema up, then what reads it. Reader threads start when something is asked of them. */
 import type { DoormanError } from '../../errors.js'
 import type { StorageOptions } from '../storage.js'
-import { Connection } from './connection.js'
+import { Connection, type FileName } from './connection.js'
 import { toDoormanError } from './errors.js'
 import { Failures } from './failures.js'
 import { identify } from './file-identity.js'
@@ -17,16 +17,18 @@ const SCRIPTS = { writer: new URL('./writer-thread.js', import.meta.url), reader
 export interface Parts {
   /** Of SQLite. */
   version: string
+  /** The main thread's own, for point reads. */
   local: Connection
+  /** The other file's: nothing is read by it. While it is open, no other connection is the last one to that file. */
+  held: Connection
   writer: ThreadClient
-  reader: ThreadClient
   /** Starts another thread. */
   start (name: 'writer' | 'reader'): ThreadClient
   notices: Notices
   failures: Failures
 }
 
-/** Opens both files (creating them if missing) and starts the threads. @throws what guards.ts and open-file.ts throw */
+/** Opens both files (creating them if missing) and starts the writer. @throws what guards.ts and open-file.ts throw */
 export async function openParts (location: Location, options: StorageOptions): Promise<Parts> {
   const version = sqliteVersion()
   assertSqliteVersion(version)
@@ -61,10 +63,11 @@ export async function openParts (location: Location, options: StorageOptions): P
     const writer = start('writer')
     await writer.ready
     // From here on the schema is there for others to read.
-    const reader = start('reader')
-    await reader.ready
-    const local = await underLock(settings.busyTimeout, () => new Connection({ path: location.main, role: 'main-reader', file: 'main' }))
-    return { version, local, writer, reader, start, notices, failures }
+    const open = (file: FileName) => underLock(settings.busyTimeout, () => new Connection({ path: location[file], role: 'main-reader', file }))
+    const local = await open('main')
+    // Should this fail where that succeeded, the driver closes the other when it is collected.
+    const held = await open('log')
+    return { version, local, held, writer, start, notices, failures }
   } catch (error) {
     await Promise.all(threads.map(thread => thread.close(0)))
     throw toDoormanError(error)

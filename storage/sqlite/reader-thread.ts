@@ -5,7 +5,7 @@ import { getRow, allRows } from './host-statements.js'
 import { requestsOf } from './log-erasure.js'
 import { changeCounter, findSession } from './point-reads.js'
 import type { ThreadSettings, WireRequest } from './protocol.js'
-import { deadLettersAt, deadLettersOf, activityAt, exportSessions, getSession, listActivity, listBlocks, listCleanupRuns, listIpLogs, listSessions, seriesIpLogs, sessionsAt, topIpLogs } from './queries.js'
+import { deadLettersAt, deadLettersOf, activityAt, exportSessions, getSession, listActivity, listCleanupRuns, listIpLogs, listSessions, seriesIpLogs, sessionsAt, topIpLogs } from './queries.js'
 import { countSweepable, sweepFile } from './retention-writes.js'
 import type { AddressPass, LookParams } from '../address-scan.js'
 import { SWEEP_TARGETS, type SweepTarget, type TokenHash } from '../storage.js'
@@ -27,7 +27,6 @@ async function startReader ({ location }: ThreadSettings, { reply }: Post): Prom
     getSession: onMain(getSession),
     listSessions: onMain(listSessions),
     listSessionDevices: onMain(listSessionDevices),
-    listBlocks: onMain(listBlocks),
     listCleanupRuns: onMain(listCleanupRuns),
     exportSessions: onMain(exportSessions),
     findSession: onMain((connection, { tokenHash, now }: { tokenHash: TokenHash, now: number }) => findSession(connection, tokenHash, now)),

@@ -258,6 +258,6 @@ export class ThreadClient {
 }
 
 /** A reason for each thread that was given up. */
-export function failedThreads (threads: Record<string, Pick<ThreadClient, 'failed'>>): string[] {
-  return Object.entries(threads).flatMap(([name, { failed }]) => failed === undefined ? [] : [`the ${name} thread has failed (${failed.code})`])
+export function failedThreads (threads: Record<string, Pick<ThreadClient, 'failed'> | undefined>): string[] {
+  return Object.entries(threads).flatMap(([name, { failed } = { failed: undefined }]) => failed === undefined ? [] : [`the ${name} thread has failed (${failed.code})`])
 }

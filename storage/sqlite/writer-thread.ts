@@ -12,6 +12,7 @@ import { LogIndexer, type IndexerOutcome } from './log-indexer.js'
 import { LogAppender } from './log-writes.js'
 import { openFile } from './open-file.js'
 import type { ThreadSettings, WireReply, WireRequest } from './protocol.js'
+import { listBlocks } from './queries.js'
 import { logMigrations } from './schema-log.js'
 import { mainMigrations } from './schema-main.js'
 import { answer, runThread, type Post, type ThreadService } from './thread-shell.js'
@@ -68,8 +69,9 @@ async function startWriter ({ location, identities, busyTimeout, walBacklogLimit
   for (const [name, operation] of Object.entries(mainOperations())) operations.set(name, [files.main, operation])
   for (const [name, operation] of Object.entries(logOperations(appender))) operations.set(name, [files.log, operation])
 
-  // Questions about the thread itself need no lock, so they are answered while operations wait for one.
-  const questions: Record<string, () => unknown> = {
+  // What needs no lock is answered while operations wait for one. Blocks are asked for at every start, for which no reader shall be started.
+  const questions: Record<string, (params: never) => unknown> = {
+    listBlocks: (params: { now: number }) => listBlocks(main, params),
     stats: () => ({ main: files.main.stats(), log: files.log.stats() }),
     connections: () => [main.report(busyTimeout), log.report(busyTimeout)],
     assertSame: () => { assertOpened(...FILES) }
@@ -86,7 +88,7 @@ async function startWriter ({ location, identities, busyTimeout, walBacklogLimit
     handle ({ id, name, params }: WireRequest) {
       const found = operations.get(name)
       if (found !== undefined) found[0].submit(id, found[1], params as never)
-      else answer(reply, id, questions[name]!, busyTimeout)
+      else answer(reply, id, () => questions[name]!(params as never), busyTimeout)
     },
     async stop (deadline) {
       indexer.stop()
