@@ -7,6 +7,8 @@ import { ask, feed, logFile, mainFile, openSuite, PER_VISITOR } from './suite.js
 
 const STEP = 1_000_000
 const DAY_MS = 86_400_000
+const IDS_PER_MS = 1024
+const IDS_PER_HOUR = IDS_PER_MS * 3_600_000
 
 /** Numbers from ? (included) to ? (excluded). */
 const NUMBERS = 'WITH RECURSIVE numbers (n) AS (SELECT ? UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?)'
@@ -25,7 +27,7 @@ function columns (db, table, changed) {
 }
 
 /** Inserts in steps with the indexes left out, and makes them at the end: sorted, which is many times faster. */
-function insertMany (db, table, number, present, insert, say) {
+function insertMany (db, table, number, present, insert, say, end = () => {}) {
   const indexes = db.prepare('SELECT name, sql FROM sqlite_master WHERE type = \'index\' AND tbl_name = ? AND sql IS NOT NULL').all(table)
   const few = number < 10_000
   if (!few) for (const { name } of indexes) db.exec(`DROP INDEX ${name}`)
@@ -34,6 +36,7 @@ function insertMany (db, table, number, present, insert, say) {
     say(`${table}: ${Math.min(from + STEP, present + number).toLocaleString('en-US')} rows`)
   }
   if (!few) for (const { sql } of indexes) db.exec(sql)
+  end()
   db.exec('ANALYZE')
   db.pragma('wal_checkpoint(TRUNCATE)')
   db.close()
@@ -64,7 +67,7 @@ export async function fillSessions (directory, total, say) {
  * @param {string} at SQL for the time of row n
  */
 function copyLog (db, at) {
-  const { names, values } = columns(db, 'ip_log_rows', { id: `(${at}) * 1024`, at_offset: '0', ip: `(10 << 24) + n / ${PER_VISITOR} * 7919 % 1000003` })
+  const { names, values } = columns(db, 'ip_log_rows', { id: `(${at}) * ${IDS_PER_MS}`, at_offset: '0', ip: `(10 << 24) + n / ${PER_VISITOR} * 7919 % 1000003` })
   db.exec(`DROP TABLE IF EXISTS temp.sample;
     CREATE TEMP TABLE sample AS SELECT row_number() OVER () - 1 AS sample_number, * FROM (SELECT * FROM ip_log_rows ORDER BY id DESC LIMIT 1000);
     CREATE UNIQUE INDEX temp.sample_by_number ON sample (sample_number)`)
@@ -81,8 +84,24 @@ export async function fillLog (directory, total, say) {
   if (present >= total) return
   const db = open(logFile(directory))
   const step = Math.max(1, Math.floor(20 * DAY_MS / total))
-  const insert = copyLog(db, `${Date.now() - DAY_MS - total * step} + n * ${step}`)
-  insertMany(db, 'ip_log_rows', total - present, present, (from, to) => insert.run(from, to), say)
+  const start = Date.now() - DAY_MS - total * step
+  const insert = copyLog(db, `${start} + n * ${step}`)
+  const idOf = n => (start + n * step) * IDS_PER_MS
+  insertMany(db, 'ip_log_rows', total - present, present, (from, to) => {
+    insert.run(from, to)
+    addEntries(db, idOf(from), idOf(to))
+  }, say, () => {
+    addEntries(db, idOf(total), Number.MAX_SAFE_INTEGER)
+    db.prepare('UPDATE log_counters SET value = (SELECT max(id) FROM ip_log_rows) WHERE name IN (\'indexed_until\', \'index_announced\')').run()
+  })
+}
+
+/** What leads to the rows by address, user and session, as the suite adds it some seconds after them: in the order of its keys. */
+function addEntries (db, from, to) {
+  for (const [name, column] of [['ip', 'ip'], ['user', 'user_ref'], ['session', 'session_ref']]) {
+    db.prepare(`INSERT OR IGNORE INTO ip_log_by_${name} (hour, key, rest) SELECT id / ${IDS_PER_HOUR}, ${column}, id % ${IDS_PER_HOUR}
+      FROM ip_log_rows WHERE id >= ? AND id < ? AND ${column} IS NOT NULL ORDER BY 1, 2, 3`).run(BigInt(from), BigInt(to))
+  }
 }
 
 /** Adds rows that the next cleanup has to remove, one per millisecond from `from` on. */

@@ -35,7 +35,7 @@ export const mutations: readonly Mutation[] = [
   {
     scenario: 1,
     file: 'storage/sqlite/engine.js',
-    from: 'return readHereOrThere(read, () => this.#reader.run(name, params));',
+    from: 'return readHereOrThere(read, () => this.#ask(name, params));',
     to: "return name === 'findSession' ? this.#writer.run('removeBlock', { id: '' }).then(read) : read();",
     why: 'sessions are looked up behind the writer, which waits for the lock',
     breaks: 'both locked past the deadline: GETs that failed'
