@@ -39,6 +39,18 @@ export function clientOf (told: string | undefined, socket: Socket, hops = 0): C
   return { address, source: address === null ? 'rejected' : 'forwarded', peer: peer === address ? null : peer, peerPort, trustedHops: Math.min(hops, MAX_TRUSTED_HOPS) }
 }
 
+const kClient = Symbol('doorman.client')
+
+/** The client at the other end of a connection: the same object for all of its requests, which nobody changes. */
+export function clientAt (socket: Socket & { [kClient]?: Client }): Client {
+  const known = socket[kClient]
+  if (known !== undefined) return known
+  const client = clientOf(socket.remoteAddress, socket)
+  // Only what cannot change: one that is gone already has no address.
+  if (client.address !== null) socket[kClient] = client
+  return client
+}
+
 /** Addresses from the connection to the client, all but the last trusted: Fastify's `request.ips`. Undefined is a peer without one. */
 export type Chain = readonly (string | undefined)[]
 

@@ -15,7 +15,7 @@ import type { BlockList } from './block-list.js'
 import { createRouteConfigReader } from './fastify-internals.js'
 import { createHeldPlaces } from './held-places.js'
 import { createOutsideRequests, type OutsideRequestsOptions } from './outside-requests.js'
-import { clientBehind, clientOf, headOf, targetOf } from './request-row.js'
+import { clientAt, clientBehind, clientOf, headOf, targetOf } from './request-row.js'
 import { sessionOf } from './request-session.js'
 import { codeOf, HANDLER_TIMEOUT, isDestroyable, isFetchResponse, kVisit, outcomeOf, statusOf, type SeenMessage, type TrackedReply, type TrackedRequest, type TrackerStats, type Visit } from './visit.js'
 import { IP_LOG_OUTCOMES, type IpLogOutcome } from './vocabulary.js'
@@ -67,7 +67,8 @@ export function createRequestTracker (options: RequestTrackerOptions) {
     // Either way: clocks are set back, too.
     if (Math.abs(at - keptHouseAt) >= HOUSEKEEPING_INTERVAL) keepHouse(at)
 
-    const client = trustsProxies ? clientBehind(request.ips!, raw.socket) : clientOf(request.ip, raw.socket)
+    // In HTTP/2 a request has no socket of its own.
+    const client = trustsProxies ? clientBehind(request.ips!, raw.socket) : raw.httpVersionMajor === 1 ? clientAt(raw.socket) : clientOf(request.ip, raw.socket)
     const { address } = client
     request.clientAddress = address
     // A host may route a request a second time.

@@ -44,6 +44,8 @@ export function createTouches ({ store, createQueue }: TouchesOptions): Touches 
     get size () { return waiting.size },
 
     overlay (record) {
+      // Nearly always: a session's use is stored once a minute.
+      if (waiting.size === 0) return record
       const touch = waiting.get(record.id)
       if (touch === undefined) return record
       return {
@@ -67,7 +69,7 @@ export function createTouches ({ store, createQueue }: TouchesOptions): Touches 
       }
     },
 
-    lastActiveAt: sessionId => waiting.get(sessionId)?.at ?? 0,
+    lastActiveAt: sessionId => waiting.size === 0 ? 0 : waiting.get(sessionId)?.at ?? 0,
 
     oldest () {
       let oldest: number | null = null

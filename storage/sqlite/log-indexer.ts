@@ -12,8 +12,8 @@
  */
 import type { Binding, Connection } from './connection.js'
 import type { WriteOperation } from './lanes.js'
-import { INDEXED_COLUMNS, indexState, insertEntries, setIndexState, type IndexedRow } from './log-index.js'
-import { LogWindow } from './log-window.js'
+import { INDEXED_COLUMNS, indexState, insertEntries, setIndexState } from './log-index.js'
+import { LogWindow, type WindowRow } from './log-window.js'
 import { IDS_PER_MS } from './schema-log.js'
 
 export interface LogIndexerOptions {
@@ -48,7 +48,7 @@ const CLAIMS_PER_MS = 1024
 
 type Phase = 'look' | 'claim' | 'read' | 'write'
 /** What a step returns; false: there is nothing to go on with. */
-export type IndexerOutcome = boolean | { from: number, to: number } | IndexedRow[] | number
+export type IndexerOutcome = boolean | { from: number, to: number } | WindowRow[] | number
 
 export class LogIndexer {
   #options: LogIndexerOptions
@@ -95,7 +95,7 @@ export class LogIndexer {
       this.#window = new LogWindow(from, to, this.#tuning.window)
       this.#submit('read')
     } else if (phase === 'read') {
-      this.#take(outcome as IndexedRow[])
+      this.#take(outcome as WindowRow[])
     } else if (outcome !== 0) {
       this.#window.advance(outcome as number)
       this.#submit('write')
@@ -124,7 +124,7 @@ export class LogIndexer {
     this.#options.submit(this.#steps[phase])
   }
 
-  #take (rows: IndexedRow[]): void {
+  #take (rows: WindowRow[]): void {
     const asked = Math.min(this.#tuning.read, this.#window.room)
     this.#window.add(rows)
     const complete = rows.length < asked
@@ -168,9 +168,9 @@ export class LogIndexer {
     return this.#claim
   }
 
-  #readRows (connection: Connection): IndexedRow[] {
+  #readRows (connection: Connection): WindowRow[] {
     const { last, to, room } = this.#window
-    return connection.all<IndexedRow>(`SELECT ${INDEXED_COLUMNS} FROM ip_log_rows AS r WHERE r.id > ? AND r.id <= ? ORDER BY r.id LIMIT ?`, last, to, Math.min(this.#tuning.read, room))
+    return connection.allRaw<WindowRow>(`SELECT ${INDEXED_COLUMNS} FROM ip_log_rows AS r WHERE r.id > ? AND r.id <= ? ORDER BY r.id LIMIT ?`, last, to, Math.min(this.#tuning.read, room))
   }
 
   /** How many entries were written, 0 when the window is done; false where it is no longer ours. */

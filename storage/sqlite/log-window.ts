@@ -3,13 +3,16 @@
  * an array of numbers is sorted several times faster than one of anything else.
  */
 import type { Binding } from './connection.js'
-import { hourOf, KEY_COLUMN, type IndexedRow } from './log-index.js'
+import { hourOf } from './log-index.js'
 import { IDS_PER_HOUR, LOG_INDEXES, type LogIndexName } from './schema-log.js'
 
 /** Windows have fewer rows than this; addresses, signed 32-bit integers, are moved up by 2^31, and texts come after them. 2^33 * 2^17 is exact. */
 const PLACES = 131_072
 const SIGN = 2 ** 31
 const FIRST_TEXT = 2 ** 32
+
+/** A row as the columns INDEXED_COLUMNS, the keys in the order of LOG_INDEXES. */
+export type WindowRow = readonly [id: number, ip: Binding, userRef: number | null, sessionRef: number | null]
 
 interface Keys {
   name: LogIndexName
@@ -47,12 +50,13 @@ export class LogWindow {
   get last (): number { return this.#rows === 0 ? this.from : this.#ids[this.#rows - 1]! }
 
   /** Adds rows in the order of their ids, no more than there is room for. */
-  add (rows: readonly IndexedRow[]): void {
+  add (rows: readonly WindowRow[]): void {
     for (const row of rows) {
       const place = this.#rows++
-      this.#ids[place] = row.id
-      for (const index of this.#indexes) {
-        const key = row[KEY_COLUMN[index.name]]
+      this.#ids[place] = row[0]
+      for (let i = 0; i < this.#indexes.length; i++) {
+        const index = this.#indexes[i]!
+        const key = row[i + 1]!
         if (key !== null) index.packed[index.count++] = this.#number(key, index.name) * PLACES + place
       }
     }

@@ -43,11 +43,18 @@ export function packRows (rows: readonly LogRow[]): PackedRows {
   const positions: number[] = []
   let at = 0
 
+  let last: IpLogRow | undefined
+
   function ref (text: string | null): number {
     if (text === null) return -1
     let index = known.get(text)
     if (index === undefined) known.set(text, index = texts.push(text) - 1)
     return index
+  }
+
+  /** Much of a row is as in the one packed before, and to see that costs less than to look it up. */
+  function again (field: number, text: string | null, before: string | null | undefined): number {
+    return at > 0 && text === before ? numbers[at - FIELDS + field]! : ref(text)
   }
 
   for (let i = 0; i < rows.length; i++) {
@@ -58,23 +65,24 @@ export function packRows (rows: readonly LogRow[]): PackedRows {
       continue
     }
     numbers[at + FIELD.at] = row.at
-    numbers[at + FIELD.ip] = ref(row.ip)
+    numbers[at + FIELD.ip] = again(FIELD.ip, row.ip, last?.ip)
     numbers[at + FIELD.ipSource] = encodeSource(row)
-    numbers[at + FIELD.peerIp] = ref(row.peerIp)
+    numbers[at + FIELD.peerIp] = again(FIELD.peerIp, row.peerIp, last?.peerIp)
     numbers[at + FIELD.peerPort] = row.peerPort ?? -1
-    numbers[at + FIELD.method] = ref(row.method)
-    numbers[at + FIELD.path] = ref(row.path)
-    numbers[at + FIELD.route] = ref(row.route)
+    numbers[at + FIELD.method] = again(FIELD.method, row.method, last?.method)
+    numbers[at + FIELD.path] = again(FIELD.path, row.path, last?.path)
+    numbers[at + FIELD.route] = again(FIELD.route, row.route, last?.route)
     numbers[at + FIELD.status] = row.status
     numbers[at + FIELD.durationUs] = row.durationUs
-    numbers[at + FIELD.userAgent] = ref(row.userAgent)
-    numbers[at + FIELD.referer] = ref(row.referer)
-    numbers[at + FIELD.sessionId] = ref(row.sessionId)
-    numbers[at + FIELD.userId] = ref(row.userId)
+    numbers[at + FIELD.userAgent] = again(FIELD.userAgent, row.userAgent, last?.userAgent)
+    numbers[at + FIELD.referer] = again(FIELD.referer, row.referer, last?.referer)
+    numbers[at + FIELD.sessionId] = again(FIELD.sessionId, row.sessionId, last?.sessionId)
+    numbers[at + FIELD.userId] = again(FIELD.userId, row.userId, last?.userId)
     // Nearly always one of its own: not worth remembering.
     numbers[at + FIELD.requestId] = row.requestId === null ? -1 : texts.push(row.requestId) - 1
     numbers[at + FIELD.outcome] = IP_LOG_OUTCOMES.indexOf(row.outcome)
     at += FIELDS
+    last = row
   }
   return { numbers: at === numbers.length ? numbers : numbers.slice(0, at), texts: texts.every(isPlain) ? texts.join(DIVIDER) : texts, others, positions }
 }

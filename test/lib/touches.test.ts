@@ -33,6 +33,9 @@ t.test('one row per session waits, later uses are merged into it', async t => {
   t.equal(touches.size, 2)
   t.equal(touches.oldest(), 150)
   t.equal(touches.lastActiveAt('s_1'), 300)
+  t.equal(touches.lastActiveAt('s_3'), 0)
+  const other = { ...record, id: 's_3' }
+  t.equal(touches.overlay(other), other)
   t.same(touches.overlay(record), { ...record, lastActiveAt: 300, lastIp: 'b', lastUserAgent: 'v', flagged: true })
   t.equal(record.lastActiveAt, 100, 'the record itself is left alone')
   await queue.flush()
