@@ -11,6 +11,8 @@ import type { EndReason, IpLogOutcome, IpSource } from '../lib/vocabulary.js'
  * a key, and what crosses to another thread without the pool that a Buffer is a part of.
  */
 export type TokenHash = string
+/** The hash of no token, to see whether tokens can be looked up. */
+export const NO_TOKEN: TokenHash = '0'.repeat(64)
 
 /** A live session as stored. Expiry is judged by the caller (`lib/sessions.ts`), not by the engine. */
 export interface SessionRecord {

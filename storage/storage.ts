@@ -72,6 +72,8 @@ export interface Storage {
    * and so is whatever is not live.
    */
   findSession (tokenHash: TokenHash, now: number, idleBefore?: number): MaybePromise<SessionLookup | null>
+  /** Reads what a check of a session reads: nothing where sessions can be checked, else what `findSession` throws. */
+  probeSessions (): MaybePromise<void>
   /** A live session by its public id. */
   getSession (id: string): Promise<SessionRecord | null>
   /** Rejects with DOORMAN_CONSTRAINT when there is such a token or id already, or the token has ended. */

@@ -11,6 +11,7 @@ import type {
   SessionTouch, SqlResult, SqlRow, SqlStatement, Storage, StorageFacts, StorageOptions, StorageStats, StoredActivity, StoredIpLog, SweepParams, SweepTarget,
   TokenHash, TopBy, TopEntry, UserErased, UserExport
 } from '../storage.js'
+import { NO_TOKEN } from '../storage.js'
 import { AddressData } from './address-scan.js'
 import { addBlock, changeCounter, listBlocks, removeBlock } from './blocks.js'
 import { acquireLease, addCleanupRun, listCleanupRuns, releaseLease } from './cleanup-records.js'
@@ -82,6 +83,8 @@ class PostgresStorage implements Storage {
   }
 
   async findSession (tokenHash: TokenHash, now: number): Promise<SessionLookup | null> { return this.#lookups.find(tokenHash, now) }
+  /** Ends in the same lookup as any check. */
+  async probeSessions (): Promise<void> { await this.#lookups.find(NO_TOKEN, 0) }
   async changeCounter (name: 'blocks' | 'sessions'): Promise<number> { return changeCounter(this.#pool, name, this.#lookupWait) }
   async getSession (id: string): Promise<SessionRecord | null> { return getSession(this.#pool, id) }
   async createSession (params: SessionCreateParams): Promise<SessionCreateResult> { return this.#sessions.create(params) }

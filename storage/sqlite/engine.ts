@@ -21,7 +21,7 @@ import { assertWritableDirectory } from './guards.js'
 import { assertAllowed } from './host-statements.js'
 import type { Location } from './location.js'
 import { packRows, type PackedBatch } from './log-wire.js'
-import { changeCounter, findSession, readHereOrThere } from './point-reads.js'
+import { changeCounter, findSession, probeSessions, readHereOrThere } from './point-reads.js'
 import type { WriterFileStats } from './protocol.js'
 import { sweepFile } from './retention-writes.js'
 import { openParts, type Parts } from './parts.js'
@@ -89,6 +89,8 @@ class SqliteStorage implements Storage {
     this.#assertReadable()
     return this.#sessions.remembered(tokenHash, idleBefore) ?? this.#pointRead(() => this.#sessions.find(tokenHash, now, idleBefore), 'findSession', { tokenHash, now })
   }
+
+  probeSessions (): MaybePromise<void> { return this.#pointRead(() => probeSessions(this.#local), 'probeSessions', {}) }
 
   changeCounter (name: 'blocks' | 'sessions'): MaybePromise<number> {
     return this.#pointRead(() => changeCounter(this.#local, name), 'changeCounter', { name })

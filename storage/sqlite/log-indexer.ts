@@ -32,16 +32,21 @@ export interface IndexTuning {
   every: number
   /** Most rows of a window, below 131 072: the more there are, the more of them share a page. */
   window: number
-  /** Rows per step of reading, entries per step of writing: two to five milliseconds each. */
+  /** Rows per step of reading, entries per step of writing: one to two milliseconds each. */
   read: number
   write: number
   /** Rows of the last ms are left: others of that time, of other processes, may still come. */
   lag: number
   /** How long a claim holds where nobody renews it, ms. */
   claim: number
+  /**
+   * Between two steps, ms, unless the next window is due already: where this thread shares a core with the event loop, a window at one go would
+   * take half of that core for half a second, and requests would queue up behind it.
+   */
+  pause: number
 }
 
-const TUNING: IndexTuning = { due: 50_000, every: 5000, window: 100_000, read: 2000, write: 1000, lag: 2000, claim: 10_000 }
+const TUNING: IndexTuning = { due: 50_000, every: 5000, window: 100_000, read: 1000, write: 500, lag: 2000, claim: 10_000, pause: 4 }
 const ENTRIES_PER_STATEMENT = 50
 /** A claim is the time it ends, and a number that tells two of the same millisecond apart. */
 const CLAIMS_PER_MS = 1024
@@ -56,6 +61,7 @@ export class LogIndexer {
   /** The step under way, if any. */
   #phase: Phase | undefined
   #timer: NodeJS.Timeout | undefined
+  #pause: NodeJS.Timeout | undefined
   #stopped = false
   #stored = 0
   /** `#stored` when the last window began. */
@@ -110,6 +116,7 @@ export class LogIndexer {
   stop (): void {
     this.#stopped = true
     clearTimeout(this.#timer)
+    clearTimeout(this.#pause)
   }
 
   #schedule (): void {
@@ -121,7 +128,10 @@ export class LogIndexer {
 
   #submit (phase: Phase): void {
     this.#phase = phase
-    this.#options.submit(this.#steps[phase])
+    const step = this.#steps[phase]
+    const { pause, due } = this.#tuning
+    if (pause === 0 || phase === 'look' || this.#stored - this.#begun >= due) this.#options.submit(step)
+    else this.#pause = setTimeout(() => { this.#options.submit(step) }, pause).unref()
   }
 
   #take (rows: WindowRow[]): void {

@@ -3,7 +3,7 @@
  * the reader thread's when the former met a lock (WAL recovery, at a start-up beside us).
  */
 import type { EndReason } from '../../lib/vocabulary.js'
-import type { MaybePromise, SessionLookup, TokenHash } from '../storage.js'
+import { NO_TOKEN, type MaybePromise, type SessionLookup, type TokenHash } from '../storage.js'
 import type { Connection } from './connection.js'
 import { isLock, toDoormanError } from './errors.js'
 import { toSession, type SessionRow } from '../rows.js'
@@ -25,6 +25,12 @@ export function findSession (connection: Connection, tokenHash: TokenHash, now: 
     if (successor !== undefined) return { state: 'grace', session: toSession(successor) }
   }
   return { state: 'ended', sessionId: ended.session_id, userId: ended.user_id, reason: ended.reason, endedAt: ended.ended_at }
+}
+
+/** Reads what a check does: on the way from a token to its row, and a row. */
+export function probeSessions (connection: Connection): void {
+  findSession(connection, NO_TOKEN, 0)
+  connection.get(`SELECT ${SESSION_COLUMNS} FROM sessions ORDER BY rowid DESC LIMIT 1`)
 }
 
 export function changeCounter (connection: Connection, name: string): number {

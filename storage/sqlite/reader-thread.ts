@@ -3,7 +3,7 @@ import { addressMarker, defineTruncated, lookForAddresses, passFile } from './ad
 import { Connection, READER_BUSY_TIMEOUT } from './connection.js'
 import { getRow, allRows } from './host-statements.js'
 import { requestsOf } from './log-erasure.js'
-import { changeCounter, findSession } from './point-reads.js'
+import { changeCounter, findSession, probeSessions } from './point-reads.js'
 import type { ThreadSettings, WireRequest } from './protocol.js'
 import { deadLettersAt, deadLettersOf, activityAt, exportSessions, getSession, listActivity, listCleanupRuns, listIpLogs, listSessions, seriesIpLogs, sessionsAt, topIpLogs } from './queries.js'
 import { countSweepable, sweepFile } from './retention-writes.js'
@@ -30,6 +30,7 @@ async function startReader ({ location }: ThreadSettings, { reply }: Post): Prom
     listCleanupRuns: onMain(listCleanupRuns),
     exportSessions: onMain(exportSessions),
     findSession: onMain((connection, { tokenHash, now }: { tokenHash: TokenHash, now: number }) => findSession(connection, tokenHash, now)),
+    probeSessions: onMain(probeSessions),
     changeCounter: onMain((connection, { name }: { name: string }) => changeCounter(connection, name)),
     getRow: onMain(getRow),
     allRows: onMain(allRows),

@@ -156,7 +156,7 @@ t.test('health', async t => {
   t.equal(degraded.status, 200, 'sessions are still checked')
   t.strictSame(degraded.body, { status: 'degraded', reasons: ['rows wait'] })
 
-  t.intercept(app.database.storage, 'findSession', { value: () => { throw doormanError('DOORMAN_STORAGE_IO', ['SQLITE_IOERR']) } })
+  t.intercept(app.database.storage, 'probeSessions', { value: () => { throw doormanError('DOORMAN_STORAGE_IO', ['SQLITE_IOERR']) } })
   const broken = await send('GET', '/health/ready')
   t.equal(broken.status, 503)
   t.equal(broken.headers['retry-after'], '1')

@@ -5,8 +5,9 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, truncat
 import { dirname, join } from 'node:path'
 import { openStorage } from '../../../storage/open.js'
 import { openSqliteStorage, recordingLogger, tempFile } from '../../helper.js'
-import { append, create, ipRow, NOW } from '../contract.js'
+import { append, create, hashOf, ipRow, NOW } from '../contract.js'
 
+const TOKEN = hashOf('a token')
 const logFile = (file: string) => file.replace(/\.db$/, '-log.db')
 
 /** Everything in the folder, by name. Nothing is open when it is called. */
@@ -24,7 +25,7 @@ async function refused (t: Test, file: string, code: string, message: RegExp) {
 async function closed (t: Test): Promise<string> {
   const file = tempFile()
   const storage = await openSqliteStorage(t, file)
-  await create(storage)
+  await create(storage, {}, { tokenHash: TOKEN })
   await append(storage, [ipRow()])
   await storage.close(5000)
   return file
@@ -117,11 +118,14 @@ t.test('in operation: who meets it is told, and health is degraded from then on'
     t.equal(log.lines.length, 1, 'said once')
     t.equal(storage.failure, undefined, 'and the rest goes on')
   })
-  t.test('a check of a session', async t => {
-    const file = await closed(t)
-    damage(file, 'sqlite_autoindex_sessions_1')
-    const storage = await openSqliteStorage(t, file)
-    t.throws(() => storage.findSession('0'.repeat(64), NOW), { code: 'DOORMAN_STORAGE_CORRUPT' })
-    t.match(storage.health(), { status: 'degraded' })
-  })
+  for (const tree of ['sqlite_autoindex_sessions_1', 'sessions']) {
+    t.test(`a check of a session, and the probe of checks: ${tree}`, async t => {
+      const file = await closed(t)
+      damage(file, tree)
+      const storage = await openSqliteStorage(t, file)
+      t.throws(() => storage.findSession(TOKEN, NOW), { code: 'DOORMAN_STORAGE_CORRUPT' })
+      t.throws(() => storage.probeSessions(), { code: 'DOORMAN_STORAGE_CORRUPT' })
+      t.match(storage.health(), { status: 'degraded' })
+    })
+  }
 })

@@ -34,7 +34,7 @@ class Process {
       submit: step => { this.pending = step },
       now: () => this.now,
       random: () => 0.5,
-      tuning: { due: 1, every: 60_000, window: 7, read: 3, write: 2, lag: 0, ...tuning }
+      tuning: { due: 1, every: 60_000, window: 7, read: 3, write: 2, lag: 0, pause: 0, ...tuning }
     })
   }
 
@@ -101,6 +101,30 @@ t.test('rows are found before, while and after they are indexed', async t => {
   t.strictSame(users(listed(connection, { userId: 'user-1' })), expected)
   t.equal(indexState(connection).until, (START + 3) * 1024)
   t.equal(entries(connection), 3)
+})
+
+t.test('between steps there is a pause', async t => {
+  const { connection, first } = await setUp(t, { due: 1000, every: 1, pause: 1 })
+  first.now = START + 100
+  first.append([row(START + 1, 1), row(START + 2, 2)])
+  await until(() => first.pending !== undefined, 'the look')
+  while (entries(connection, 'session') < 2) {
+    first.step()
+    t.equal(first.pending, undefined, 'not at once')
+    await until(() => first.pending !== undefined, 'the next step')
+  }
+})
+
+t.test('unless the next window is due already, and none holds up the end', async t => {
+  const { first } = await setUp(t, { due: 2, pause: 2 ** 30 })
+  first.now = START + 100
+  first.append([row(START + 1, 1), row(START + 2, 2)])
+  t.ok(first.pending, 'the look')
+  first.step()
+  t.ok(first.pending, 'the claim: there are rows enough for a window')
+  first.step()
+  t.equal(first.pending, undefined, 'the window has begun')
+  first.indexer.stop()
 })
 
 t.test('in pages, over hours and the rows that wait', async t => {
