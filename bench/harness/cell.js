@@ -25,7 +25,7 @@ function mismatch (what, before, after, least, most) {
 }
 
 /**
- * @param {{ server: any, workload: any, cookies: string | null, generator: string, connections: number, milliseconds: number, pinned?: boolean }} options
+ * @param {{ server: { address: string, count (): Promise<{ rows: number | null, sessions: number | null }>, usage (): Promise<{ cpuUs: number, mainUs: number | null }> }, workload: (typeof import('./workloads.js').workloads)[number], cookies: string | null, generator: string, connections: number, milliseconds: number, pinned?: boolean }} options
  * @returns {Promise<Cell & { answered: number }>}
  */
 export async function runCell ({ server, workload, cookies, generator, connections, milliseconds, pinned }) {

@@ -45,7 +45,7 @@ export function rowOf (request, reply, sessionId, userId) {
 
 /**
  * Adds the row to a Fastify application.
- * @param {(request: any) => { sessionId?: string, userId?: string }} identify
+ * @param {(request: import('fastify').FastifyRequest) => { sessionId?: string, userId?: string }} identify
  */
 export function logRequests (app, db, identify) {
   db.exec(ROWS_SCHEMA)

@@ -55,7 +55,7 @@ class SqliteStorage implements Storage {
   #users: UserData
   #addresses: AddressData
   #log: StorageLogger
-  /** The WAL still holds what was erased: a reader needed it, or the cleanup is not at its end. */
+  /** The WAL, or the file behind it, still holds what was erased or swept: a reader needed it, or the cleanup is not at its end. */
   #cutPending = false
   /** Something was erased since the files were written anew. */
   #rewritePending = false
@@ -139,8 +139,10 @@ class SqliteStorage implements Storage {
   removeBlock (id: string): Promise<boolean> { return this.#writer.run('removeBlock', { id }) }
 
   async sweep (params: SweepParams): Promise<number> {
-    if (!isAddressTarget(params.target)) return this.#change(operationName('sweep', sweepFile(params.target)), params, true)
-    const changed = await this.#addresses.sweep(params.target, params)
+    const changed = isAddressTarget(params.target)
+      ? await this.#addresses.sweep(params.target, params)
+      : await this.#change<number>(operationName('sweep', sweepFile(params.target)), params, true)
+    // Until it is copied back, the file has the pages as they were.
     this.#cutPending ||= changed > 0
     return changed
   }

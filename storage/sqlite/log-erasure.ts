@@ -4,7 +4,7 @@
  */
 import { encodeAddress } from './address-code.js'
 import type { Connection } from './connection.js'
-import { dropKey, indexedRow, removeRows, rowsOfKey, snapshot, type IndexedRow, type IndexKey } from './log-index.js'
+import { dropKey, INDEXED_COLUMNS, KEY_COLUMN, removeRows, rowsOfKey, snapshot, type IndexedRow, type IndexKey } from './log-index.js'
 import { findText } from './text-dictionary.js'
 
 /** Whose requests: of a user, or from an address. */
@@ -35,22 +35,24 @@ export interface LogErasureStep { userId: string, ids: readonly number[], limit:
 export function eraseLog (connection: Connection, { userId, ids, limit }: LogErasureStep): LogErasure {
   const activity = connection.run('DELETE FROM user_activity WHERE user_id = ? LIMIT ?', userId, limit).changes
   const deadLetters = connection.run('DELETE FROM dead_letters WHERE user_id = ? LIMIT ?', userId, limit).changes
-  const rows = remove(connection, ids)
+  const user = keyOf(connection, { userId })
+  const rows = user === undefined ? [] : remove(connection, user, ids)
   for (const session of new Set(rows.map(row => row.session_ref))) connection.run('DELETE FROM texts WHERE id = ?', session)
-  const user = ids.length === 0 ? findText(connection, 'user', userId) : undefined
-  if (user !== undefined) connection.run('DELETE FROM texts WHERE id = ?', user)
+  if (user !== undefined && ids.length === 0) connection.run('DELETE FROM texts WHERE id = ?', user.key)
   return { activity, ipLogs: rows.length, deadLetters }
 }
 
 /** In the writer: one step of removing the requests from an address. */
 export function eraseRequests (connection: Connection, { address, ids }: { address: string, ids: readonly number[] }): number {
-  if (ids.length === 0) dropKey(connection, { name: 'ip', key: encodeAddress(address) })
-  return remove(connection, ids).length
+  const key: IndexKey = { name: 'ip', key: encodeAddress(address) }
+  if (ids.length === 0) dropKey(connection, key)
+  return remove(connection, key, ids).length
 }
 
-/** The retention may have been there first. */
-function remove (connection: Connection, ids: readonly number[]): IndexedRow[] {
-  const rows = ids.map(id => indexedRow(connection, id)).filter((row): row is IndexedRow => row !== undefined)
+/** The retention may have been there first, and another row of the same millisecond have the id now. */
+function remove (connection: Connection, { name, key }: IndexKey, ids: readonly number[]): IndexedRow[] {
+  const sql = `SELECT ${INDEXED_COLUMNS} FROM ip_log_rows AS r WHERE r.id = ? AND r.${KEY_COLUMN[name]} = ?`
+  const rows = ids.map(id => connection.get<IndexedRow>(sql, id, key)).filter((row): row is IndexedRow => row !== undefined)
   removeRows(connection, rows)
   return rows
 }

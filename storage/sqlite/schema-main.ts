@@ -1,7 +1,27 @@
 /** Schema of the main file: what must be exact. Times are integer milliseconds since the epoch. */
 import type { Migration } from './migrate.js'
 
-/** A table that is made anew needs them again. */
+/** What steps are made of is never changed, like the steps. A table that is made anew needs all of it again. */
+const SESSION_TABLE = `token_hash BLOB NOT NULL PRIMARY KEY CHECK (length(token_hash) = 32),
+  id TEXT NOT NULL UNIQUE,
+  user_id TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  last_active_at INTEGER NOT NULL,
+  authenticated_at INTEGER NOT NULL,
+  rotated_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  ip TEXT,
+  last_ip TEXT,
+  user_agent TEXT,
+  last_user_agent TEXT,
+  device TEXT,
+  flagged INTEGER NOT NULL DEFAULT 0 CHECK (flagged IN (0, 1)),
+  data TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(data))`
+const SESSION_INDEXES = `CREATE INDEX sessions_by_user ON sessions (user_id, created_at);
+CREATE INDEX sessions_by_creation ON sessions (created_at);
+CREATE INDEX sessions_by_activity ON sessions (last_active_at);
+CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+CREATE INDEX sessions_by_ip ON sessions (last_ip, created_at);`
 const SESSION_TRIGGERS = `CREATE TRIGGER sessions_removed AFTER DELETE ON sessions BEGIN
   UPDATE doorman_counters SET value = value + 1 WHERE name = 'sessions';
 END;
@@ -17,27 +37,9 @@ export const mainMigrations: readonly Migration[] = [{
   sql: `
 -- Live sessions only: ending one moves it to session_tombstones.
 CREATE TABLE sessions (
-  token_hash BLOB NOT NULL PRIMARY KEY CHECK (length(token_hash) = 32),
-  id TEXT NOT NULL UNIQUE,
-  user_id TEXT NOT NULL,
-  created_at INTEGER NOT NULL,
-  last_active_at INTEGER NOT NULL,
-  authenticated_at INTEGER NOT NULL,
-  rotated_at INTEGER NOT NULL,
-  expires_at INTEGER NOT NULL,
-  ip TEXT,
-  last_ip TEXT,
-  user_agent TEXT,
-  last_user_agent TEXT,
-  device TEXT,
-  flagged INTEGER NOT NULL DEFAULT 0 CHECK (flagged IN (0, 1)),
-  data TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(data))
+  ${SESSION_TABLE}
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX sessions_by_user ON sessions (user_id, created_at);
-CREATE INDEX sessions_by_creation ON sessions (created_at);
-CREATE INDEX sessions_by_activity ON sessions (last_active_at);
-CREATE INDEX sessions_by_expiry ON sessions (expires_at);
-CREATE INDEX sessions_by_ip ON sessions (last_ip, created_at);
+${SESSION_INDEXES}
 
 -- Tokens that are no longer valid, so that a refusal knows why. grace_until: until when a rotated token still works.
 CREATE TABLE session_tombstones (
@@ -124,30 +126,12 @@ CREATE INDEX session_devices_by_use ON session_devices (last_seen_at);
   // repeated the hash. Now only an index of hashes is written in random order: a login costs a fifth less, a session takes 510 bytes instead of 718.
   sql: `
 CREATE TABLE sessions_in_order (
-  token_hash BLOB NOT NULL PRIMARY KEY CHECK (length(token_hash) = 32),
-  id TEXT NOT NULL UNIQUE,
-  user_id TEXT NOT NULL,
-  created_at INTEGER NOT NULL,
-  last_active_at INTEGER NOT NULL,
-  authenticated_at INTEGER NOT NULL,
-  rotated_at INTEGER NOT NULL,
-  expires_at INTEGER NOT NULL,
-  ip TEXT,
-  last_ip TEXT,
-  user_agent TEXT,
-  last_user_agent TEXT,
-  device TEXT,
-  flagged INTEGER NOT NULL DEFAULT 0 CHECK (flagged IN (0, 1)),
-  data TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(data))
+  ${SESSION_TABLE}
 ) STRICT;
 INSERT INTO sessions_in_order SELECT token_hash, id, user_id, created_at, last_active_at, authenticated_at, rotated_at, expires_at, ip, last_ip, user_agent,
   last_user_agent, device, flagged, data FROM sessions ORDER BY created_at;
 DROP TABLE sessions;
 ALTER TABLE sessions_in_order RENAME TO sessions;
-CREATE INDEX sessions_by_user ON sessions (user_id, created_at);
-CREATE INDEX sessions_by_creation ON sessions (created_at);
-CREATE INDEX sessions_by_activity ON sessions (last_active_at);
-CREATE INDEX sessions_by_expiry ON sessions (expires_at);
-CREATE INDEX sessions_by_ip ON sessions (last_ip, created_at);
+${SESSION_INDEXES}
 ${SESSION_TRIGGERS}`
 }]

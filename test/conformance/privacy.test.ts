@@ -108,9 +108,10 @@ t.test('R49: everything about a user is handed out, and after the erasure no byt
   t.ok(await db.contains('agent-of-bob'))
   t.equal(await db.contains('agent-of-ada'), ENGINE === 'sqlite', 'the text of a user agent, which others may have, stays in the list of texts')
   t.notOk((await app.ipTracking.list({}, { limit: 50 })).items.some(row => row.userAgent === 'agent-of-ada'), 'without a reference to it')
+  // The one that follows the erasure writes the file anew; later ones have to do without.
+  await admin('POST', '/admin/cleanup')
   advance(32 * DAY)
-  // A reader that happens to be on the WAL puts its cut off to the next cleanup (docs/privacy.md).
-  for (let runs = 0; runs < 3 && (runs === 0 || await db.contains('agent-of-ada')); runs++) t.match((await admin('POST', '/admin/cleanup')).body, { error: null })
+  await admin('POST', '/admin/cleanup')
   t.notOk(await db.contains('agent-of-ada'), 'until nothing has used it for as long as the log is kept')
   await app.close()
   await gone('after the close')

@@ -300,6 +300,8 @@ t.test('an address is erased from the tables, too, where its rows are gone alrea
   t.equal(eraseRequests(connection, { ...requester, ids }), 1)
   t.equal(eraseRequests(connection, { ...requester, ids: requestsOf(connection, { requester, limit: 10 }) }), 0)
   t.equal(entries(connection, 'ip'), 1, 'that of the other address')
+  t.equal(eraseRequests(connection, { ...requester, ids: [(START + 2) * 1024] }), 0, 'nor is a row of another that has the id')
+  t.equal(listed(connection, {}).length, 1)
 })
 
 t.test('the sweep removes what leads to rows by the hour', async t => {
