@@ -4,7 +4,7 @@
  * one point read. A failing database is asked again in the next second, and never taken for an end. Listening is no use of a session.
  */
 import type { SessionLookup } from '../storage/storage.js'
-import { endOf, type SessionContext } from './session-context.js'
+import { endOf, latest, type SessionContext } from './session-context.js'
 import type { SessionEnd } from './session-end.js'
 import type { SessionEvent } from './session-events.js'
 import type { SessionView } from './session-types.js'
@@ -42,7 +42,8 @@ interface Watched {
 }
 
 /** @param onListenerError told of a listener that threw or rejected */
-export function createLiveSessions ({ storage, clock, touches, events, options: { idleTimeout } }: SessionContext, onListenerError: (error: unknown) => void): LiveSessions {
+export function createLiveSessions (context: SessionContext, onListenerError: (error: unknown) => void): LiveSessions {
+  const { storage, clock, events, options } = context
   const watched = new Map<string, Watched>()
   let timer: NodeJS.Timeout | undefined
   let looking = false
@@ -102,18 +103,13 @@ export function createLiveSessions ({ storage, clock, touches, events, options: 
   }
 
   async function check (session: Watched, counter: number): Promise<void> {
-    let last = await lastOf(session.id)
-    // A use that was waiting may have been stored while it was read: then it was in neither. What is read from here on has it.
-    if (last !== null && last.at <= clock()) last = await lastOf(session.id)
-    if (last === null) return end(session, await reasonOf(session.tokenHash))
+    const read = await storage.getSession(session.id)
+    const record = read === null ? null : await latest(context, read, clock())
+    if (record === null) return end(session, await reasonOf(session.tokenHash))
+    const last = endOf(record, options.idleTimeout)
     if (last.at <= clock()) return end(session, last)
     session.due = last.at
     session.seen = counter
-  }
-
-  async function lastOf (id: string): Promise<LiveEnd | null> {
-    const record = await storage.getSession(id)
-    return record === null ? null : endOf(touches.overlay(record), idleTimeout)
   }
 
   /** What the token's tombstone says. One that was replaced before, or erased with its user, leaves only that the session is gone. */

@@ -40,6 +40,24 @@ export function endOf (record: SessionRecord, idleTimeout: number): { at: number
   return idle < record.expiresAt ? { at: idle, reason: 'idle' } : { at: record.expiresAt, reason: 'expired' }
 }
 
+/**
+ * A session as it was read, with the use of it that waits. A use may have been stored while the session was read: then it is in neither, but in what
+ * is read from then on. So what looks timed out, with no use waiting, is read once more.
+ * @returns null where it is gone meanwhile
+ */
+export async function latest ({ storage, touches, options: { idleTimeout } }: SessionContext, record: SessionRecord, now: number): Promise<SessionRecord | null> {
+  const current = touches.overlay(record)
+  if (current !== record || endOf(record, idleTimeout).at > now) return current
+  const again = await storage.getSession(record.id)
+  return again === null ? null : touches.overlay(again)
+}
+
+/** `latest`, unless it has timed out. */
+export async function alive (context: SessionContext, record: SessionRecord | null, now: number): Promise<SessionRecord | null> {
+  const current = record === null ? null : await latest(context, record, now)
+  return current === null || endOf(current, context.options.idleTimeout).at <= now ? null : current
+}
+
 /** What the host sees of a record. `record` has what waits for it already (see `touches.overlay`). */
 export function toView (record: SessionRecord, idleTimeout: number): SessionView {
   return {

@@ -7,7 +7,7 @@
 import { doormanError } from '../errors.js'
 import type { MaybePromise, SessionLookup, SessionRecord } from '../storage/storage.js'
 import { cleanClient, clientChanges, type ClientChange } from './client-change.js'
-import { endOf, noteEnded, toView, type SessionContext } from './session-context.js'
+import { alive, endOf, noteEnded, toView, type SessionContext } from './session-context.js'
 import type { SessionEvent, SessionEventName } from './session-events.js'
 import type { ClientInfo, Refusal, Validation } from './session-types.js'
 import { hashToken, isToken } from './token.js'
@@ -54,13 +54,14 @@ export function createValidator (context: SessionContext): Validator {
       return unavailable(error)
     }
     if (!(found instanceof Promise)) return judge(found, now)
-    // While it was read, a use that was waiting may have been stored: then it is neither in the answer nor waiting any more. What is read from
-    // here on has it.
-    return found.then(found => looksIdle(found, now) ? read() : found).then(found => judge(found, now), unavailable)
+    return found.then(found => withLastUse(found, now, read)).then(found => judge(found, now), unavailable)
   }
 
-  function looksIdle (found: SessionLookup | null, now: number): boolean {
-    return found !== null && found.state !== 'ended' && endOf(touches.overlay(found.session), options.idleTimeout).at <= now
+  /** As `latest` does, by the token: it may have been replaced meanwhile. */
+  function withLastUse (found: SessionLookup | null, now: number, read: () => MaybePromise<SessionLookup | null>): MaybePromise<SessionLookup | null> {
+    if (found === null || found.state === 'ended' || endOf(found.session, options.idleTimeout).at > now) return found
+    const session = touches.overlay(found.session)
+    return session === found.session ? read() : { ...found, session }
   }
 
   function report (event: SessionEventName, { sessionId, userId, reason }: Ended, now: number, client: ClientInfo | undefined, detail: SessionEvent['detail'] = {}): void {
@@ -80,8 +81,7 @@ export function createValidator (context: SessionContext): Validator {
    * write. Of many at once, in whatever processes, one ends it.
    */
   async function endFamily (ended: Ended, now: number): Promise<Ended> {
-    const record = await storage.getSession(ended.sessionId)
-    if (record === null || endOf(touches.overlay(record), options.idleTimeout).at <= now) return ended
+    if (await alive(context, await storage.getSession(ended.sessionId), now) === null) return ended
     const family = await storage.endSessions({ id: ended.sessionId }, 'reused', now)
     noteEnded(context, family, now)
     return family.length === 0 ? ended : { ...ended, reason: 'reused', endedAt: now }

@@ -10,7 +10,7 @@ import { describeDevice } from './device.js'
 import { parseDuration } from './duration.js'
 import { createLiveSessions, type LiveSessions } from './live-sessions.js'
 import type { RowQueue } from './row-queue.js'
-import { createCounters, endOf, noteEnded, toView, type SessionContext, type SessionStorage } from './session-context.js'
+import { alive, createCounters, noteEnded, toView, type SessionContext, type SessionStorage } from './session-context.js'
 import { loginDevice, noteDevice } from './session-devices.js'
 import { createSessionEvents, type SessionEventName, type SessionEvents } from './session-events.js'
 import { readAddress, readAfter, readData, readExceptId, readGrace, readId, readIp, readLimit, readUserAgent, readUserId } from './session-input.js'
@@ -148,15 +148,8 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
     }
   }
 
-  /** The record with what waits for it, unless it has timed out. */
-  function alive (record: SessionRecord, now: number): SessionRecord | null {
-    const current = touches.overlay(record)
-    return endOf(current, idleTimeout).at <= now ? null : current
-  }
-
   async function info (id: string): Promise<SessionView | null> {
-    const record = await storage.getSession(readId(id))
-    const current = record === null ? null : alive(record, clock())
+    const current = await alive(context, await storage.getSession(readId(id)), clock())
     return current === null ? null : toView(current, idleTimeout)
   }
 
@@ -231,7 +224,7 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
         ...'ip' in params ? { ip: storedAddress(readAddress(params.ip)) } : {},
         ...after === undefined ? {} : { after: readAfter(after) }
       })
-      const items = page.items.map(record => alive(record, now)).filter(record => record !== null)
+      const items = (await Promise.all(page.items.map(record => alive(context, record, now)))).filter(record => record !== null)
       return { items: items.map(record => toView(record, idleTimeout)), next: page.next }
     },
 

@@ -121,6 +121,47 @@ t.test('a use that was stored while its session was read does not make it look i
   t.equal(reads, 4, 'read again, and idle it is')
 })
 
+t.test('one that looks timed out is not read again while a use of it waits: what is known of that use would be gone', async t => {
+  const { sessions, storage, login, time, queue } = setUp()
+  const { token, session } = await login()
+  storage.asynchronous = true
+  const before = await storage.findSession(hashToken(token), time.now)
+  let reads = 0
+  storage.findSession = async () => {
+    // The first reading ends before the use is stored, a second would after it, with what it had read before.
+    if (reads++ > 0) await queue.flush()
+    return before
+  }
+  for (let used = time.now; used < START + 30 * DAY; used += 23 * HOUR) {
+    time.now = used
+    sessions.touch({ ...session, lastActiveAt: 0 })
+  }
+  time.now = START + 30 * DAY
+  t.match(await sessions.validate(token), { valid: false, reason: 'expired', at: time.now })
+  t.equal(reads, 1)
+})
+
+t.test('info and list: a use that was stored while they read does not make a session look idle', async t => {
+  const { sessions, storage, login, time } = setUp()
+  const { session } = await login()
+  const { getSession, listSessions } = storage
+  const before = await getSession(session.id)
+  time.now += 23 * HOUR
+  await storage.touchSessions([{ sessionId: session.id, at: time.now, ip: null, userAgent: null, flagged: false }])
+  time.now += HOUR
+  let reads = 0
+  storage.getSession = async id => reads++ === 0 ? before : getSession(id)
+  t.match(await sessions.info(session.id), { id: session.id, lastActiveAt: START + 23 * HOUR })
+  storage.listSessions = async () => ({ items: [before!], next: null })
+  t.match((await sessions.list()).items, [{ id: session.id, lastActiveAt: START + 23 * HOUR }])
+  storage.getSession = async () => null
+  t.same((await sessions.list()).items, [], 'ended meanwhile')
+  storage.getSession = getSession
+  storage.listSessions = listSessions
+  time.now += DAY
+  t.same([(await sessions.list()).items, await sessions.info(session.id)], [[], null], 'idle it is')
+})
+
 t.test('R42: validate fails closed', async t => {
   const { sessions, storage, login } = setUp()
   const { token } = await login()
