@@ -9,6 +9,7 @@ export { default as database, type DatabaseOptions } from './plugins/database.js
 export { default as doorman, type DoormanOptions } from './plugins/doorman.js'
 export { default as ipTracking, frameworkErrors } from './plugins/ip-tracking.js'
 export { default as metrics, type Metrics, type MetricsOptions } from './plugins/metrics.js'
+export { default as replyBatching } from './plugins/reply-batching.js'
 export { default as sessions, type SessionsPluginOptions } from './plugins/sessions.js'
 
 export { describeEnd } from './lib/session-end.js'

@@ -13,6 +13,7 @@ import cleanup, { type CleanupOptions } from './cleanup.js'
 import database, { type DatabaseOptions } from './database.js'
 import ipTracking from './ip-tracking.js'
 import metrics, { type MetricsOptions } from './metrics.js'
+import replyBatching from './reply-batching.js'
 import sessions, { type SessionsPluginOptions } from './sessions.js'
 
 /** Options of each part, as that part alone takes them; `false` leaves it out. */
@@ -26,6 +27,8 @@ export interface DoormanOptions {
   cleanup?: CleanupOptions | false
   /** Default: `{ path: null }`, so that `fastify.metrics` is there but no route. */
   metrics?: MetricsOptions | false
+  /** Whether the replies of one turn of the event loop are sent together. Default: true. */
+  replyBatching?: boolean
 }
 
 const isObject = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value)
@@ -38,7 +41,8 @@ const specs = {
   abuse: part<AbuseOptions>({}),
   activity: part<ActivityOptions>({}),
   cleanup: part<CleanupOptions>({}),
-  metrics: part<MetricsOptions>({ path: null })
+  metrics: part<MetricsOptions>({ path: null }),
+  replyBatching: option.boolean(true)
 }
 
 async function doorman (app: FastifyInstance, given: DoormanOptions) {
@@ -51,6 +55,7 @@ async function doorman (app: FastifyInstance, given: DoormanOptions) {
   if (options.activity !== false) await app.register(activity, options.activity)
   if (options.cleanup !== false) await app.register(cleanup, options.cleanup)
   if (options.metrics !== false) await app.register(metrics, options.metrics)
+  if (options.replyBatching) await app.register(replyBatching)
 }
 
 export default fp(doorman, { name: 'doorman', fastify: '5.x' })

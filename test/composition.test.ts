@@ -131,7 +131,7 @@ t.test('without the database, or before it: refused at boot, naming what is miss
 
 t.test('registered twice: refused at boot, naming the plugin and what to do', async t => {
   const options = async () => ({ url: await databaseUrl() })
-  const names = { database: 'doorman-database', ipTracking: 'doorman-ip-tracking', sessions: 'doorman-sessions', activity: 'doorman-activity', cleanup: 'doorman-cleanup', metrics: 'doorman-metrics' }
+  const names = { database: 'doorman-database', ipTracking: 'doorman-ip-tracking', sessions: 'doorman-sessions', activity: 'doorman-activity', cleanup: 'doorman-cleanup', metrics: 'doorman-metrics', replyBatching: 'doorman-reply-batching' }
   for (const [part, name] of Object.entries(names)) {
     const app = instance(t)
     await app.register(doorman, { database: await options() })

@@ -23,6 +23,13 @@ const WRITES = 'Every write on the event loop: a lock held elsewhere stops the s
 export const candidates = [
   { id: 'bare', title: 'bare Fastify', file: 'bare.js', lacks: 'No session, nothing is stored.' },
   {
+    id: 'bare-batching',
+    title: 'bare Fastify with `replyBatching` alone',
+    file: 'bare.js',
+    settings: { batching: true },
+    lacks: 'The same: for what batching replies gains by itself.'
+  },
+  {
     id: 'ours',
     title: 'fastify-doorman, `queued` (default)',
     file: 'doorman.js',

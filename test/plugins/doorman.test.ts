@@ -53,7 +53,7 @@ t.test('options are checked, those of the parts as well', async t => {
 })
 
 t.test('the parts are also there one by one, and two instances live side by side', async t => {
-  t.strictSame(Object.keys(suite).sort(), ['abuse', 'activity', 'cleanup', 'database', 'describeEnd', 'doorman', 'errorCatalogue', 'frameworkErrors', 'ipTracking', 'isDoormanError', 'metrics', 'sessions'])
+  t.strictSame(Object.keys(suite).sort(), ['abuse', 'activity', 'cleanup', 'database', 'describeEnd', 'doorman', 'errorCatalogue', 'frameworkErrors', 'ipTracking', 'isDoormanError', 'metrics', 'replyBatching', 'sessions'])
   const [one, two] = [Fastify(), Fastify()]
   t.teardown(async () => { await Promise.all([one.close(), two.close()]) })
   for (const app of [one, two]) {
