@@ -18,6 +18,8 @@ export interface RowQueueOptions<Row> {
    */
   commit (rows: Row[], seq: number): Promise<unknown>
   clock: Clock
+  /** Milliseconds that are never set. Default: since the process began. */
+  monotonic? (): number
   /** From 0 (included) to 1 (excluded). */
   random: () => number
   /** Called once when commits start failing and once when they work again. Must not throw. */

@@ -23,13 +23,18 @@ export type { DropReason, RowQueue, RowQueueOptions, RowQueueStats } from './row
 /** Errors of a store that has waited, or tried again, for all of its own time. */
 const HAS_WAITED: readonly DoormanErrorCode[] = ['DOORMAN_STORAGE_BUSY', 'DOORMAN_STORAGE_UNAVAILABLE', 'DOORMAN_COMMIT_UNKNOWN']
 
+/** Longest that rows somebody waits for are kept for the company of others that keep coming, ms. */
+const COMPANY_MS = 1
+
+const endOfTurn = () => new Promise<void>(resolve => { setImmediate(resolve) })
+
 const YES = Promise.resolve(true)
 const NO = Promise.resolve(false)
 const DONE = Promise.resolve()
 
 /** Makes an empty queue. The caller has checked the options. */
 export function createRowQueue<Row> (options: RowQueueOptions<Row>): RowQueue<Row> {
-  const { limit, batchSize, linger, wait, commit } = options
+  const { limit, batchSize, linger, wait, commit, monotonic = () => performance.now() } = options
   const line = createWaitingLine(wait)
   const retrier = createRetrier(options)
 
@@ -47,8 +52,6 @@ export function createRowQueue<Row> (options: RowQueueOptions<Row>): RowQueue<Ro
   // The waiting rows wait for company still, or have done so. Never both.
   let lingering = false
   let due = false
-  // The sender starts at the end of this turn, or is at work. Never both.
-  let starting = false
   let draining = false
   let lingerTimer: NodeJS.Timeout | undefined
 
@@ -153,17 +156,28 @@ export function createRowQueue<Row> (options: RowQueueOptions<Row>): RowQueue<Ro
     start()
   }
 
-  /** Not at once: requests that end in the same turn of the event loop share a batch. */
   function start () {
-    if (draining || starting) return
-    starting = true
-    setImmediate(drain)
+    if (!draining) drain()
+  }
+
+  /**
+   * Waits for the end of this turn of the event loop, and on while turns bring more rows: requests that are being handled share a batch, so that
+   * each costs less of a COMMIT.
+   */
+  async function company () {
+    const until = monotonic() + COMPANY_MS
+    for (;;) {
+      const before = queued
+      await endOfTurn()
+      if (queued <= before || queued >= batchSize || monotonic() >= until) return
+    }
   }
 
   async function drain () {
-    starting = false
     draining = true
     while (queued > 0 && due) {
+      await company()
+      if (closed) return
       const batch = inFlight = head
       head = batch.next ?? (tail = newBatch())
       queued -= batch.rows.length

@@ -57,6 +57,34 @@ t.test('batches', async t => {
     t.match(queue.stats(), { queued: 0, inFlight: 0, pushed: 3, committed: 3, batches: 1, retries: 0 })
   })
 
+  t.test('and those of the next turns, while each brings more', async t => {
+    const { next, push } = setup({ monotonic: () => 0 })
+    let coming = turn() // before the queue's own look at the end of the turn
+    push(1)
+    for (const row of [2, 3]) {
+      await coming
+      coming = turn()
+      push(row)
+    }
+    const { rows, resolve } = await next()
+    t.strictSame(rows, [1, 2, 3])
+    resolve()
+  })
+
+  t.test('but not for ever', async t => {
+    let now = 0
+    const { next, push } = setup({ monotonic: () => { now += 0.3; return now } })
+    let coming = turn()
+    for (const row of [1, 2, 3, 4, 5, 6]) {
+      push(row)
+      await coming
+      coming = turn()
+    }
+    const { rows, resolve } = await next()
+    t.strictSame(rows, [1, 2, 3, 4, 5], 'a millisecond later, although every turn brought a row')
+    resolve()
+  })
+
   t.test('the statistics estimate what is held, queued or in flight', async t => {
     const { queue, next, push } = setup()
     t.equal(queue.stats().bytes, 0)
@@ -380,6 +408,19 @@ t.test('close', async t => {
     }
     t.strictSame(drops, [['close-deadline', 4]])
     t.match(queue.stats(), { queued: 0, inFlight: 0, bytes: 0, pushed: 4, committed: 0, dropped: { 'close-deadline': 4 } })
+  })
+
+  t.test('a deadline that passes before a batch was sent: it is not sent any more', async t => {
+    const { queue, push, calls, drops } = setup()
+    await turn() // so that timers come before the queue's next look
+    push(1)
+    const closed = queue.close(0)
+    const passed = performance.now() + 5
+    while (performance.now() < passed);
+    t.strictSame(await closed, { notStored: 1 })
+    await turn()
+    await turn()
+    t.strictSame([calls, drops], [[], [['close-deadline', 1]]])
   })
 
   t.test('a commit that ends after the deadline changes nothing any more', async t => {
