@@ -117,7 +117,16 @@ function postgres (t: Test, url: string): TestDatabase {
     look: sql => look(sql),
     async lock (part) {
       const client = await connect()
-      await client.query(`BEGIN; LOCK TABLE ${TABLES[part]} IN EXCLUSIVE MODE`)
+      for (let locked = false; !locked;) {
+        try {
+          await client.query(`BEGIN; LOCK TABLE ${TABLES[part]} IN EXCLUSIVE MODE`)
+          locked = true
+        } catch (error) {
+          // The tables are locked one after another; a transaction that has the later ones first makes a deadlock, and the server chooses who gives in.
+          if ((error as { code?: string }).code !== '40P01') throw error
+          await client.query('ROLLBACK')
+        }
+      }
       return {
         async release () {
           clients.delete(client)
