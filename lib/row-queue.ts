@@ -6,7 +6,7 @@
  * - Rows are collected straight into batches (a linked list of arrays of at most `batchSize`), so that pushing is one
  *   array push and sending copies nothing. Batches leave in order, one at a time.
  * - A row waits `linger` for company, counted from the first row that waits, whatever is under way meanwhile; a full batch, or a row
- *   that somebody waits for, does not. Few full batches cost the event loop and the store much less than many small ones.
+ *   that somebody waits for, does not, but for the rows of this turn of the event loop and of the next ones while each brings more. Few full batches cost the event loop and the store much less than many small ones.
  * - A batch that failed keeps its rows and its number until it succeeds: the store recognises a repetition by it.
  * - Places (`reserve`) are taken before the work whose outcome is the row, so that a row at hand always has room.
  *   A freed place goes to the longest waiter first; while anybody waits, nobody else finds a place.

@@ -1,6 +1,6 @@
 /**
  * The suite as the README registers it: every feature of the default configuration on (log of requests, sessions with last use, flag for
- * changed clients, trail of users, cleanup, metrics). Only settings differ between the servers made of it: `durability`, and `url` for PostgreSQL.
+ * changed clients, trail of users, cleanup, metrics). Only settings differ between the servers made of it: `durability`, `replyBatching`, and `url` for PostgreSQL.
  */
 import { join } from 'node:path'
 import Database from 'better-sqlite3'
@@ -8,9 +8,9 @@ import Fastify from 'fastify'
 import { doorman } from '../../dist/index.js'
 import { nextUser } from './users.js'
 
-export async function build ({ directory, url, durability = 'queued', trustProxy = false }) {
+export async function build ({ directory, url, durability = 'queued', replyBatching = true, trustProxy = false }) {
   const app = Fastify({ trustProxy })
-  await app.register(doorman, { database: { url: url ?? `file:${join(directory, 'doorman.db')}` }, ipTracking: { durability } })
+  await app.register(doorman, { database: { url: url ?? `file:${join(directory, 'doorman.db')}` }, ipTracking: { durability }, replyBatching })
   app.get('/anonymous', () => ({ hello: 'world' }))
   app.get('/authenticated', { config: { session: 'required' } }, () => ({ hello: 'world' }))
   app.post('/login', async (request, reply) => {

@@ -48,6 +48,13 @@ export const candidates = [
     lacks: '–'
   },
   {
+    id: 'one-by-one',
+    title: 'fastify-doorman, `queued`, without `replyBatching`',
+    file: 'doorman.js',
+    settings: { durability: 'queued', replyBatching: false },
+    lacks: 'For what batching replies gains.'
+  },
+  {
     id: 'port',
     title: 'straight port of the original repair: a connection per operation',
     file: 'straight-port.js',
