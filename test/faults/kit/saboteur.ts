@@ -18,11 +18,20 @@ const ANSWER_MS = 5000
 /** Makes it happen; resolves when it has been told to whom it concerns. The program must have been started with SABOTAGED. */
 export async function strike (child: ChildProcess, fault: ThreadFault): Promise<void> {
   const signal = AbortSignal.timeout(ANSWER_MS)
-  const ended = once(child, 'exit', { signal }).then(() => { throw new Error('the program ended before it could be told') })
+  let said = ''
+  const listen = (text: Buffer | string) => { said += String(text) }
+  child.stderr?.on('data', listen)
+  const ended = once(child, 'exit', { signal }).then(([code, killed]) => {
+    throw new Error(`the program ended (${String(code ?? killed)}) before it could be told to ${fault.do}: ${said}`)
+  })
   child.send({ fault })
-  for (;;) {
-    const [message] = await Promise.race([once(child, 'message', { signal }), ended]) as [object]
-    if ('fault' in message) return
+  try {
+    for (;;) {
+      const [message] = await Promise.race([once(child, 'message', { signal }), ended]) as [object]
+      if ('fault' in message) return
+    }
+  } finally {
+    child.stderr?.off('data', listen)
   }
 }
 

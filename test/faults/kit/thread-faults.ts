@@ -15,11 +15,17 @@ export type ThreadFault =
   | { do: 'exit' }
   /** It uses up its memory. */
   | { do: 'exhaust' }
-  /** It is killed from outside. */
+  /**
+   * It is killed from outside, while it runs JavaScript: where the driver is just then making an error out of SQLite's code (at each try for
+   * a lock), V8 hands it nothing to make it of, and better-sqlite3 aborts the whole process (v8::ToLocalChecked). Nothing in the suite ends a
+   * thread that way.
+   */
   | { do: 'terminate' }
 
 export interface FaultMessage { fault: ThreadFault }
 
+/** Said by a thread that waits to be killed. */
+const HELD = 'held'
 const NO_LIMIT = 4_294_967_294
 /** Enough for the writer's work, little enough to be used up in no time, MB. */
 const WRITER_HEAP_MB = 96
@@ -43,11 +49,12 @@ function inMainThread (): void {
   syncBuiltinESMExports()
 
   const done = () => { process.send!({ fault: 'done' }) }
-  channel.onmessage = done
+  channel.onmessage = message => {
+    if ((message as { data: string }).data === HELD) writer!.terminate().then(done)
+    else done()
+  }
   process.on('message', ({ fault }: Partial<FaultMessage>) => {
-    if (fault === undefined) return
-    if (fault.do === 'terminate') writer!.terminate().then(done)
-    else channel.postMessage(fault)
+    if (fault !== undefined) channel.postMessage(fault)
   })
   // Listening must not keep the process alive.
   process.channel!.unref()
@@ -69,7 +76,7 @@ function inThread (): void {
     if (fault.do === 'limitPages') {
       for (const db of writing) db.pragma(`max_page_count = ${fault.pages ?? NO_LIMIT}`)
     }
-    channel.postMessage('done')
+    channel.postMessage(fault.do === 'terminate' ? HELD : 'done')
     setImmediate(strike, fault)
   }
 }
@@ -77,6 +84,7 @@ function inThread (): void {
 function strike (fault: ThreadFault): void {
   if (fault.do === 'throw') throw new Error('thrown by the fault suite')
   if (fault.do === 'exit') process.exit(3)
+  if (fault.do === 'terminate') for (;;);
   if (fault.do === 'exhaust') {
     const kept: number[][] = []
     for (;;) kept.push(Array<number>(50_000).fill(0))
