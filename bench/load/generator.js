@@ -44,12 +44,12 @@ export function writeCookies (directory, cookies) {
  */
 
 /**
- * @param {{ generator: string, url: string, method: string, path: string, cookies: string | null, connections: number, milliseconds: number, rate?: number, pinned?: boolean }} cell
- * `cookies`: a file; `rate`: requests per second, by the plain generator only
+ * @param {{ generator: string, url: string, method: string, path: string, cookies: string | null, connections: number, milliseconds: number, rate?: number, warmUp?: number, pinned?: boolean }} cell
+ * `cookies`: a file; `rate` (requests per second) and `warmUp` (ms not measured): by the plain generator only
  * @returns {Promise<CellResult>}
  */
-export async function load ({ generator, url, method, path, cookies, connections, milliseconds, rate, pinned = true }) {
-  const options = { url, method, path, agent: USER_AGENT, cookies, connections, milliseconds, rate }
+export async function load ({ generator, url, method, path, cookies, connections, milliseconds, rate, warmUp, pinned = true }) {
+  const options = { url, method, path, agent: USER_AGENT, cookies, connections, milliseconds, rate, warmUp }
   const commands = {
     // It takes whole seconds.
     wrk: () => ['wrk', '-t1', `-c${connections}`, `-d${Math.max(1, Math.round(milliseconds / 1000))}s`, '-s', script('wrk.lua'), url, '--', method, path, USER_AGENT, ...(cookies === null ? [] : [cookies])],

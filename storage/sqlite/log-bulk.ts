@@ -64,7 +64,7 @@ export class BulkInsert {
         text(numbers[from + FIELD.requestId]!), numbers[from + FIELD.outcome]!)
       if (row < many && (row + 1) % ROWS_PER_STATEMENT !== 0) continue
       // Emptied before it runs: it may throw.
-      this.#connection.runAll(row < many ? INSERT_MANY : INSERT_ONE, values.splice(0))
+      this.#connection.run(row < many ? INSERT_MANY : INSERT_ONE, ...values.splice(0))
     }
     addEntries(this.#connection, late)
   }

@@ -10,11 +10,11 @@
  * A step that fails, or finds the claim gone (another process, or rows were erased), ends the window without harm: entries that are there
  * already are ignored by the next one, and no query looks at them before the watermark has passed.
  */
-import type { Binding, Connection } from './connection.js'
+import type { Connection } from './connection.js'
 import type { WriteOperation } from './lanes.js'
 import { INDEXED_COLUMNS, indexState, insertEntries, setIndexState } from './log-index.js'
-import { LogWindow, type WindowRow } from './log-window.js'
-import { IDS_PER_MS } from './schema-log.js'
+import { ENTRY_COLUMNS, LogWindow, type WindowRow } from './log-window.js'
+import { IDS_PER_MS, LOG_INDEXES, type LogIndexName } from './schema-log.js'
 
 export interface LogIndexerOptions {
   /** Has a step done behind everything else, and its result given to `settled`. */
@@ -48,6 +48,9 @@ export interface IndexTuning {
 
 const TUNING: IndexTuning = { due: 50_000, every: 5000, window: 100_000, read: 1000, write: 500, lag: 2000, claim: 10_000, pause: 4 }
 const ENTRIES_PER_STATEMENT = 50
+const insertsOf = (count: number) => Object.fromEntries(LOG_INDEXES.map(name => [name, insertEntries(name, count)])) as Record<LogIndexName, string>
+const INSERT_MANY = insertsOf(ENTRIES_PER_STATEMENT)
+const INSERT_ONE = insertsOf(1)
 /** A claim is the time it ends, and a number that tells two of the same millisecond apart. */
 const CLAIMS_PER_MS = 1024
 
@@ -191,15 +194,15 @@ export class LogIndexer {
       setIndexState(connection, { until: this.#window.to, claim: 0 })
       return 0
     }
-    const { name, entries } = next
-    const values: Binding[] = entries.flat()
-    const many = entries.length - entries.length % ENTRIES_PER_STATEMENT
-    for (let i = 0; i < entries.length;) {
-      const count = i < many ? ENTRIES_PER_STATEMENT : 1
-      connection.runAll(insertEntries(name, count), values.slice(i * 3, (i + count) * 3))
+    const { name, values } = next
+    const entries = values.length / ENTRY_COLUMNS
+    for (let i = 0; i < entries;) {
+      const many = i + ENTRIES_PER_STATEMENT <= entries
+      const count = many ? ENTRIES_PER_STATEMENT : 1
+      connection.run(many ? INSERT_MANY[name] : INSERT_ONE[name], ...values.slice(i * ENTRY_COLUMNS, (i + count) * ENTRY_COLUMNS))
       i += count
     }
     setIndexState(connection, { claim: this.#renewed() })
-    return entries.length
+    return entries
   }
 }

@@ -14,6 +14,9 @@ const FIRST_TEXT = 2 ** 32
 /** A row as the columns INDEXED_COLUMNS, the keys in the order of LOG_INDEXES. */
 export type WindowRow = readonly [id: number, ip: Binding, userRef: number | null, sessionRef: number | null]
 
+/** Values of an entry. */
+export const ENTRY_COLUMNS = 3
+
 interface Keys {
   name: LogIndexName
   /** `key * PLACES + place`. */
@@ -67,15 +70,15 @@ export class LogWindow {
     if (!complete) this.to = this.last
   }
 
-  /** The next entries, of one table; null when all have been given out. Gives the same ones until `advance` is called. */
-  next (limit: number): { name: LogIndexName, entries: [hour: number, key: Binding, rest: number][] } | null {
+  /** The next entries, of one table, as values of its columns one after the other; null when all have been given out. Gives the same ones until `advance` is called. */
+  next (limit: number): { name: LogIndexName, values: Binding[] } | null {
     while (this.#index < this.#indexes.length) {
       const index = this.#indexes[this.#index]!
       const { name, packed, count } = index
       // One at a time: each is some milliseconds.
       if (!index.sorted) packed.subarray(0, count).sort()
       index.sorted = true
-      if (this.#position < count) return { name, entries: Array.from(packed.subarray(this.#position, Math.min(count, this.#position + limit)), number => this.#entry(name, number)) }
+      if (this.#position < count) return { name, values: this.#values(name, packed.subarray(this.#position, Math.min(count, this.#position + limit))) }
       this.#index++
       this.#position = 0
     }
@@ -87,11 +90,14 @@ export class LogWindow {
     this.#position += entries
   }
 
-  #entry (name: LogIndexName, packed: number): [number, Binding, number] {
-    const number = Math.floor(packed / PLACES)
-    const id = this.#ids[packed % PLACES]!
-    const hour = hourOf(id)
-    return [hour, this.#key(name, number), id - hour * IDS_PER_HOUR]
+  #values (name: LogIndexName, packed: Float64Array): Binding[] {
+    const values: Binding[] = []
+    for (const entry of packed) {
+      const id = this.#ids[entry % PLACES]!
+      const hour = hourOf(id)
+      values.push(hour, this.#key(name, Math.floor(entry / PLACES)), id - hour * IDS_PER_HOUR)
+    }
+    return values
   }
 
   #number (key: Binding, name: LogIndexName): number {

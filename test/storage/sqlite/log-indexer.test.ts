@@ -228,6 +228,21 @@ t.test('many entries go in few statements; a stopped one does nothing more', asy
   t.equal(first.pending, undefined)
 })
 
+t.test('a log without a row has nothing to find, from the start or since the look', async t => {
+  const { connection, first } = await setUp(t, { every: 1 })
+  await until(() => first.pending !== undefined, 'the look for what a process before has left')
+  first.step()
+  t.equal(first.pending, undefined)
+  first.now = START + 100
+  first.append([row(START + 1, 1)])
+  first.step()
+  t.ok(first.pending, 'the claim')
+  connection.run('DELETE FROM ip_log_rows')
+  first.step()
+  t.equal(first.pending, undefined)
+  t.equal(indexState(connection).until, 0)
+})
+
 t.test('a claim of a clock that was set back does not hold', async t => {
   const { connection, first, second } = await setUp(t, { claim: 1000 }, 2)
   first.now = START + HOUR
