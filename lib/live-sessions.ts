@@ -4,7 +4,7 @@
  * one point read. A failing database is asked again in the next second, and never taken for an end. Listening is no use of a session.
  */
 import type { SessionLookup } from '../storage/storage.js'
-import { endOf, latest, type SessionContext } from './session-context.js'
+import { endOf, getLatest, type SessionContext } from './session-context.js'
 import type { SessionEnd } from './session-end.js'
 import type { SessionEvent } from './session-events.js'
 import type { SessionView } from './session-types.js'
@@ -103,11 +103,12 @@ export function createLiveSessions (context: SessionContext, onListenerError: (e
   }
 
   async function check (session: Watched, counter: number): Promise<void> {
-    const read = await storage.getSession(session.id)
-    const record = read === null ? null : await latest(context, read, clock())
+    // Before the read: what another process stores during it may keep the session alive beyond it.
+    const now = clock()
+    const record = await getLatest(context, session.id)
     if (record === null) return end(session, await reasonOf(session.tokenHash))
     const last = endOf(record, options.idleTimeout)
-    if (last.at <= clock()) return end(session, last)
+    if (last.at <= now) return end(session, last)
     session.due = last.at
     session.seen = counter
   }

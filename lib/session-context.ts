@@ -40,22 +40,15 @@ export function endOf (record: SessionRecord, idleTimeout: number): { at: number
   return idle < record.expiresAt ? { at: idle, reason: 'idle' } : { at: record.expiresAt, reason: 'expired' }
 }
 
-/**
- * A session as it was read, with the use of it that waits. A use may have been stored while the session was read: then it is in neither, but in what
- * is read from then on. So what looks timed out, with no use waiting, is read once more.
- * @returns null where it is gone meanwhile
- */
-export async function latest ({ storage, touches, options: { idleTimeout } }: SessionContext, record: SessionRecord, now: number): Promise<SessionRecord | null> {
-  const current = touches.overlay(record)
-  if (current !== record || endOf(record, idleTimeout).at > now) return current
-  const again = await storage.getSession(record.id)
-  return again === null ? null : touches.overlay(again)
+/** The session with the use of it that waits, timed out or not; null where there is none. */
+export function getLatest ({ storage, touches }: SessionContext, id: string): Promise<SessionRecord | null> {
+  return touches.during(storage.getSession(id), record => record === null ? null : touches.overlay(record))
 }
 
-/** `latest`, unless it has timed out. */
-export async function alive (context: SessionContext, record: SessionRecord | null, now: number): Promise<SessionRecord | null> {
-  const current = record === null ? null : await latest(context, record, now)
-  return current === null || endOf(current, context.options.idleTimeout).at <= now ? null : current
+/** `getLatest`, unless it has timed out. */
+export async function getAlive (context: SessionContext, id: string, now: number): Promise<SessionRecord | null> {
+  const record = await getLatest(context, id)
+  return record === null || endOf(record, context.options.idleTimeout).at <= now ? null : record
 }
 
 /** What the host sees of a record. `record` has what waits for it already (see `touches.overlay`). */

@@ -7,7 +7,7 @@
 import { doormanError } from '../errors.js'
 import type { MaybePromise, SessionLookup, SessionRecord } from '../storage/storage.js'
 import { cleanClient, clientChanges, type ClientChange } from './client-change.js'
-import { alive, endOf, noteEnded, toView, type SessionContext } from './session-context.js'
+import { endOf, getAlive, noteEnded, toView, type SessionContext } from './session-context.js'
 import type { SessionEvent, SessionEventName } from './session-events.js'
 import type { ClientInfo, Refusal, Validation } from './session-types.js'
 import { hashToken, isToken } from './token.js'
@@ -46,22 +46,14 @@ export function createValidator (context: SessionContext): Validator {
 
   /** Asks the storage; `judge` runs at once where it answers at once. */
   function lookUp<T> (token: string, now: number, judge: (found: SessionLookup | null, now: number) => MaybePromise<T>): MaybePromise<T> {
-    const read = () => storage.findSession(hashToken(token), now, now - options.idleTimeout)
     let found: MaybePromise<SessionLookup | null>
     try {
-      found = read()
+      found = storage.findSession(hashToken(token), now, now - options.idleTimeout)
     } catch (error) {
       return unavailable(error)
     }
     if (!(found instanceof Promise)) return judge(found, now)
-    return found.then(found => withLastUse(found, now, read)).then(found => judge(found, now), unavailable)
-  }
-
-  /** As `latest` does, by the token: it may have been replaced meanwhile. */
-  function withLastUse (found: SessionLookup | null, now: number, read: () => MaybePromise<SessionLookup | null>): MaybePromise<SessionLookup | null> {
-    if (found === null || found.state === 'ended' || endOf(found.session, options.idleTimeout).at > now) return found
-    const session = touches.overlay(found.session)
-    return session === found.session ? read() : { ...found, session }
+    return touches.during(found.catch(unavailable), found => judge(found, now))
   }
 
   function report (event: SessionEventName, { sessionId, userId, reason }: Ended, now: number, client: ClientInfo | undefined, detail: SessionEvent['detail'] = {}): void {
@@ -81,7 +73,7 @@ export function createValidator (context: SessionContext): Validator {
    * write. Of many at once, in whatever processes, one ends it.
    */
   async function endFamily (ended: Ended, now: number): Promise<Ended> {
-    if (await alive(context, await storage.getSession(ended.sessionId), now) === null) return ended
+    if (await getAlive(context, ended.sessionId, now) === null) return ended
     const family = await storage.endSessions({ id: ended.sessionId }, 'reused', now)
     noteEnded(context, family, now)
     return family.length === 0 ? ended : { ...ended, reason: 'reused', endedAt: now }

@@ -10,7 +10,7 @@ import { describeDevice } from './device.js'
 import { parseDuration } from './duration.js'
 import { createLiveSessions, type LiveSessions } from './live-sessions.js'
 import type { RowQueue } from './row-queue.js'
-import { alive, createCounters, noteEnded, toView, type SessionContext, type SessionStorage } from './session-context.js'
+import { createCounters, endOf, getAlive, noteEnded, toView, type SessionContext, type SessionStorage } from './session-context.js'
 import { loginDevice, noteDevice } from './session-devices.js'
 import { createSessionEvents, type SessionEventName, type SessionEvents } from './session-events.js'
 import { readAddress, readAfter, readData, readExceptId, readGrace, readId, readIp, readLimit, readUserAgent, readUserId } from './session-input.js'
@@ -149,7 +149,7 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
   }
 
   async function info (id: string): Promise<SessionView | null> {
-    const current = await alive(context, await storage.getSession(readId(id)), clock())
+    const current = await getAlive(context, readId(id), clock())
     return current === null ? null : toView(current, idleTimeout)
   }
 
@@ -213,9 +213,9 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
       const { limit = 50, after } = params
       const now = clock()
       // A session whose last use still waits looks idle to the storage. At that use it was live, so what is stored of it
-      // is younger than that use less the timeout: asking from there on finds it, and `alive` judges it.
+      // is younger than that use less the timeout: asking from there on finds it, to be judged here.
       const idleBefore = Math.min(now, touches.oldest() ?? now) - idleTimeout
-      const page = await storage.listSessions({
+      const read = storage.listSessions({
         now,
         idleBefore,
         limit: readLimit(limit),
@@ -224,8 +224,10 @@ export function createSessions ({ storage, clock, options, createQueue, onListen
         ...'ip' in params ? { ip: storedAddress(readAddress(params.ip)) } : {},
         ...after === undefined ? {} : { after: readAfter(after) }
       })
-      const items = (await Promise.all(page.items.map(record => alive(context, record, now)))).filter(record => record !== null)
-      return { items: items.map(record => toView(record, idleTimeout)), next: page.next }
+      return await touches.during(read, ({ items, next }) => ({
+        items: items.map(touches.overlay).filter(record => endOf(record, idleTimeout).at > now).map(record => toView(record, idleTimeout)),
+        next
+      }))
     },
 
     async devices (userId) {

@@ -159,18 +159,37 @@ t.test('timeouts: when due, and not while it is used', async t => {
 })
 
 t.test('a use that is stored while its session is read does not make it look idle', async t => {
-  const { login, listen, second, ends, time, storage } = setUp(t)
+  const { sessions, login, listen, second, ends, time, storage, queue } = setUp(t)
   const one = await login()
   listen(one)
   await second()
   const { getSession } = storage
-  const before = await getSession(one.session.id)
-  time.now = START + DAY
-  await storage.touchSessions([{ sessionId: one.session.id, at: time.now - 1, ip: null, userAgent: null, flagged: false }])
-  let reads = 0
-  storage.getSession = id => reads++ === 0 ? Promise.resolve(before) : getSession(id)
+  /** Answers with what was read before `meanwhile`. */
+  const readBefore = (meanwhile: () => Promise<void>) => {
+    storage.getSession = async id => {
+      const found = await getSession(id)
+      await meanwhile()
+      storage.getSession = getSession
+      return found
+    }
+  }
+  time.now = START + DAY - 1
+  sessions.touch({ ...one.session, lastActiveAt: 0 })
+  time.now++
+  readBefore(() => queue.flush())
   await second()
-  t.same([reads, ends], [2, []])
+  t.same([ends, sessions.stats().pendingTouches], [[], 0], 'by this process')
+
+  time.now = START + 2 * DAY - 2
+  readBefore(async () => {
+    await storage.touchSessions([{ sessionId: one.session.id, at: time.now, ip: null, userAgent: null, flagged: false }])
+    time.now++
+  })
+  storage.calls.getSession = 0
+  // Another process changed some session: all are looked up.
+  await storage.endSessions({ id: (await login('bob')).session.id }, 'revoked', time.now)
+  await second()
+  t.same([ends, storage.calls.getSession], [[], 1], 'by another')
 })
 
 t.test('a storage that fails ends nothing, and is asked again', async t => {

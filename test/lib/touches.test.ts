@@ -75,3 +75,43 @@ t.test('a full queue leaves a use out', async t => {
   touches.add(touch(201))
   t.equal(touches.size, 1)
 })
+
+t.test('what was stored stays in sight of the reads that began before it was', async t => {
+  const { touches, queue } = setUp()
+  const seen = (found: SessionRecord) => touches.overlay(found).lastActiveAt
+  const reads = Array.from({ length: 3 }, () => {
+    let end!: (found: SessionRecord) => void
+    const read = new Promise<SessionRecord>(resolve => { end = resolve })
+    return { read, end: () => end(record) }
+  })
+  const [first, second, third] = reads as [typeof reads[0], typeof reads[0], typeof reads[0]]
+  const before = touches.during(first.read, seen)
+  touches.add(touch(200))
+  await queue.flush()
+  const between = touches.during(second.read, seen)
+  touches.add({ ...touch(300), sessionId: 's_2' })
+  await queue.flush()
+  const after = touches.during(third.read, seen)
+  t.equal(touches.size, 2)
+  second.end()
+  await between
+  t.equal(touches.size, 2, 'an earlier read may still miss both')
+  first.end()
+  t.equal(await before, 200)
+  t.equal(touches.size, 0, 'the last read began after both were stored')
+  third.end()
+  t.equal(await after, 100)
+
+  touches.add(touch(400))
+  const failed = touches.during(Promise.reject(new Error('lost')), seen)
+  await queue.flush()
+  await t.rejects(failed, { message: 'lost' })
+  t.equal(touches.size, 0)
+
+  const slow = touches.during(new Promise<SessionRecord>(resolve => { setImmediate(() => resolve(record)) }), seen)
+  touches.add(touch(500))
+  await queue.flush()
+  touches.add(touch(600))
+  t.equal(await slow, 600)
+  t.equal(touches.size, 1, 'the later one waits on')
+})
